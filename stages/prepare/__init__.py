@@ -1,0 +1,1 @@
+"""Raw trees → one image store a data set; one reader a data set."""

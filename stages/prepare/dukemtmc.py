@@ -1,0 +1,24 @@
+"""DukeMTMC-reID, a labelled source: names like `0001_c2_f0046182.jpg`."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from stages.prepare import bounding_boxes
+from stages.prepare.counts import Count
+
+FOLDER = "DukeMTMC-reID"
+MARKER = bounding_boxes.MARKER
+NAME = re.compile(r"(-1|\d+)_c(\d+)_f\d+")
+PUBLISHED = (
+    Count("training identities", 702, ("train",), persons=True),
+    Count("training images", 16_522, ("train",)),
+    Count("queries", 2_228, ("query",)),
+    Count("gallery images", 17_661, ("gallery",)),
+)
+
+
+def read(root: Path) -> pd.DataFrame:
+    """The table of the tree `root`; see `bounding_boxes.read_boxes` for order, junk and distractors."""
+    return bounding_boxes.read_boxes(root, NAME, "0001_c2_f0046182.jpg")

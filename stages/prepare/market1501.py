@@ -1,0 +1,24 @@
+"""Market-1501, a labelled source: names like `0002_c1s1_000451_03.jpg`."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from stages.prepare import bounding_boxes
+from stages.prepare.counts import Count
+
+FOLDER = "Market-1501-v15.09.15"
+MARKER = bounding_boxes.MARKER
+NAME = re.compile(r"(-1|\d+)_c(\d+)s\d+_")
+PUBLISHED = (
+    Count("training identities", 751, ("train",), persons=True),
+    Count("training images", 12_936, ("train",)),
+    Count("queries", 3_368, ("query",)),
+    Count("gallery images", 15_913, ("gallery",)),  # of the 19,732 files; the others are junk
+)
+
+
+def read(root: Path) -> pd.DataFrame:
+    """The table of the tree `root`; see `bounding_boxes.read_boxes` for order, junk and distractors."""
+    return bounding_boxes.read_boxes(root, NAME, "0002_c1s1_000451_03.jpg")

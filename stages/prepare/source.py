@@ -1,0 +1,49 @@
+"""`python -m stages.prepare.source`: the labelled source → `data/images/source/`, `metrics/source.json`.
+
+`none` gives an empty store. A stage of its own, so that another source does not prepare the target again.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.parts.run import params, records
+from stages.parts.run.settings import Data, Images, Spcl
+from stages.prepare import counts, dukemtmc, market1501, msmt17
+from stages.prepare.build import build
+from stages.prepare.tree import find_tree, table_of
+
+READERS = {"market1501": market1501, "dukemtmc": dukemtmc, "msmt17": msmt17}
+FOLDER = Path("data/images/source")
+METRICS = Path("metrics/source.json")
+SYNTHETIC = Path("data/synthetic")  # trees below it are rendered and have their own sizes
+
+
+def main() -> None:
+    """Read the source's tree, check it, write the image store."""
+    with records.stage("source"):
+        tree = params.load()
+        data, images = params.section(tree, "data", Data), params.section(tree, "images", Images)
+        source = params.section(tree, "spcl", Spcl).source
+        root, table = (Path("none"), table_of(Path("none"), [])) if source == "none" else _read(source, data)
+        build(root, table, FOLDER, images.height, images.width)
+        records.write_json(METRICS, counts.summary(table))
+        records.say("source: none" if source == "none" else counts.sentence(table, READERS[source].FOLDER))
+
+
+def _read(source: str, data: Data) -> tuple[Path, pd.DataFrame]:
+    reader = READERS[source]
+    roots = {"data.root": records.resolve(data.root)}
+    if data.source_root is not None:
+        roots["data.source_root"] = records.resolve(data.source_root)
+    root = find_tree(reader.FOLDER, reader.MARKER, roots)
+    table = reader.read(root)
+    counts.refuse_shared_persons(table, root)
+    if not root.resolve().is_relative_to(records.resolve(SYNTHETIC).resolve()):
+        for line in counts.compare(table, reader.PUBLISHED, str(root)):
+            records.say(line)
+    return root, table
+
+
+if __name__ == "__main__":
+    main()
