@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stages.parts.run.fields import accepts_empty, read_value
 from stages.parts.run.settings import SECTIONS
+from stages.parts.run.values import accepts_empty, read_value
 
 Settings = TypeVar("Settings")
 FILE = Path("params.yaml")
@@ -77,7 +77,7 @@ def section(tree: dict[str, Any], name: str, kind: type[Settings]) -> Settings:
 def _settings(tree: dict[str, Any], name: str, kind: type[Settings]) -> Settings:
     own = tree.get(name) or {}
     profile = tree["profiles"][tree["dataset"]].get(name) or {}
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     _refuse_unknown(f"{name}.", own, set(hints), set(hints))
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def _settings(tree: dict[str, Any], name: str, kind: type[Settings]) -> Settings
         if value is None and not accepts_empty(hints[field.name]):
             raise ParameterError(f"{FILE}: {name}.{field.name} is empty, and so is {where}")
         try:
-            values[field.name] = read_value(value, hints[field.name], field)
+            values[field.name] = read_value(value, hints[field.name])
         except ValueError as error:
             raise ParameterError(f"{FILE}: {where}: {error}") from None
     return kind(**values)

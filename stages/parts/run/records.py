@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-# DVC runs `--temp` and queued experiments in a copy of the tracked files; DVC_ROOT is the user's checkout in every case.
+# DVC runs `--temp` and queued experiments in a copy of the tracked files; DVC_ROOT is the user's checkout always.
 ROOT = Path(os.environ.get("DVC_ROOT", "."))
 CHECKPOINTS = ROOT / ".ckpt"
 LOGS = Path("logs")
@@ -36,7 +36,14 @@ def stage(name: str) -> Iterator[None]:
     started = time.perf_counter()
     try:
         yield
-    except (InputError, ValueError, FileNotFoundError, NotADirectoryError, PermissionError, FloatingPointError) as error:
+    except (
+        InputError,
+        ValueError,
+        FileNotFoundError,
+        NotADirectoryError,
+        PermissionError,
+        FloatingPointError,
+    ) as error:
         if os.environ.get("VIREID_TRACEBACK"):
             traceback.print_exc()
         sys.exit(f"error in {name}: {' '.join(str(error).split())}")

@@ -1,12 +1,13 @@
 """Every parameter of `params.yaml`, typed: one frozen dataclass a section.
 
 What a leaf does, the paper's value and the tried range stand beside the leaf in `params.yaml`;
-here stand its type and the values that are accepted. A field of type ``X | None`` may be empty.
+here stand its type and the values that are accepted. What has `| None` may be empty.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from stages.parts.run.fields import between, each_of, more_than, one_of, positive, share
+from stages.parts.run.values import between, each_of, more_than, one_of, positive, share
 
 LAYOUTS = ("sysu_mm01", "regdb", "llcm")
 SOURCES = ("market1501", "dukemtmc", "msmt17", "none")
@@ -14,139 +15,139 @@ SOURCES = ("market1501", "dukemtmc", "msmt17", "none")
 
 @dataclass(frozen=True)
 class Data:
-    layout: str = one_of(*LAYOUTS)
+    layout: Annotated[str, one_of(*LAYOUTS)]
     root: str
     source_root: str | None
-    trial: int = between(1, 10)
+    trial: Annotated[int, between(1, 10)]
 
 
 @dataclass(frozen=True)
 class Images:
-    height: int = between(16, 2048)
-    width: int = between(8, 2048)
+    height: Annotated[int, between(16, 2048)]
+    width: Annotated[int, between(8, 2048)]
 
 
 @dataclass(frozen=True)
 class Network:
-    architecture: str = one_of("narrow", "resnet18", "resnet50")
+    architecture: Annotated[str, one_of("narrow", "resnet18", "resnet50")]
     weights: str  # none | imagenet | the path of a .safetensors file
-    start: str = one_of("pseudo_label", "weights")
+    start: Annotated[str, one_of("pseudo_label", "weights")]
 
 
 @dataclass(frozen=True)
 class Device:
     name: str  # auto | cpu | cuda | cuda:1 …
-    precision: str = one_of("auto", "float32", "bfloat16")
-    threads: int = between(1, 1024)
+    precision: Annotated[str, one_of("auto", "float32", "bfloat16")]
+    threads: Annotated[int, between(1, 1024)]
 
 
 @dataclass(frozen=True)
 class Synthesize:
-    layout: str = one_of(*LAYOUTS, "none")
-    seed: int = between(0, 2**31 - 1)
-    train_persons: int = between(2, 533)
-    val_persons: int = between(0, 533)
-    test_persons: int = between(1, 533)
-    images_per_camera: int = between(1, 100)
-    source_persons: int = between(2, 1501)
-    source_images: int = between(2, 100)
-    height: int = between(32, 512)
-    width: int = between(16, 256)
+    layout: Annotated[str, one_of(*LAYOUTS, "none")]
+    seed: Annotated[int, between(0, 2**31 - 1)]
+    train_persons: Annotated[int, between(2, 533)]
+    val_persons: Annotated[int, between(0, 533)]
+    test_persons: Annotated[int, between(1, 533)]
+    images_per_camera: Annotated[int, between(1, 100)]
+    source_persons: Annotated[int, between(2, 1501)]
+    source_images: Annotated[int, between(2, 100)]
+    height: Annotated[int, between(32, 512)]
+    width: Annotated[int, between(16, 256)]
 
 
 @dataclass(frozen=True)
 class Spcl:
-    source: str = one_of(*SOURCES)
-    epochs: int = between(1, 1000)
-    steps: int = between(1, 100_000)
-    warmup_epochs: int = between(0, 1000)
-    warmup_rate: float = positive()
-    batch: int = between(2, 4096)
-    instances: int = between(2, 64)
-    height: int | None = between(16, 2048)
-    width: int | None = between(8, 2048)
-    learning_rate: float = positive()
-    weight_decay: float = between(0, 1)
-    decay_every: int = between(1, 1000)
-    decay: float = share()
-    k1: int = between(2, 1000)
-    k2: int = between(1, 1000)
-    radius: float = share()
-    radius_gap: float = share()
-    min_samples: int = between(1, 1000)
-    independence_quantile: float = share()
-    momentum: float = share()
-    temperature: float = positive()
-    statistics_group: int | None = between(2, 4096)
-    flip: float = share()
-    pad: int = between(0, 256)
-    erase: float = share()
+    source: Annotated[str, one_of(*SOURCES)]
+    epochs: Annotated[int, between(1, 1000)]
+    steps: Annotated[int, between(1, 100_000)]
+    warmup_epochs: Annotated[int, between(0, 1000)]
+    warmup_rate: Annotated[float, positive()]
+    batch: Annotated[int, between(2, 4096)]
+    instances: Annotated[int, between(2, 64)]
+    height: Annotated[int | None, between(16, 2048)]
+    width: Annotated[int | None, between(8, 2048)]
+    learning_rate: Annotated[float, positive()]
+    weight_decay: Annotated[float, between(0, 1)]
+    decay_every: Annotated[int, between(1, 1000)]
+    decay: Annotated[float, share()]
+    k1: Annotated[int, between(2, 1000)]
+    k2: Annotated[int, between(1, 1000)]
+    radius: Annotated[float, share()]
+    radius_gap: Annotated[float, share()]
+    min_samples: Annotated[int, between(1, 1000)]
+    independence_quantile: Annotated[float, share()]
+    momentum: Annotated[float, share()]
+    temperature: Annotated[float, positive()]
+    statistics_group: Annotated[int | None, between(2, 4096)]
+    flip: Annotated[float, share()]
+    pad: Annotated[int, between(0, 256)]
+    erase: Annotated[float, share()]
 
 
 @dataclass(frozen=True)
 class Train:
-    setting: str = one_of("unsupervised", "semi-supervised", "supervised")
-    epochs: int = between(1, 10_000)
-    steps: int | None = between(1, 1_000_000)
-    epoch_multiplier: int = between(1, 100)
-    persons: int = between(2, 512)
-    images: int = between(2, 512)
-    learning_rate: float = positive()
-    backbone_rate: float = between(0, 1)
-    weight_decay: float = between(0, 1)
-    warmup_epochs: int = between(0, 1000)
+    setting: Annotated[str, one_of("unsupervised", "semi-supervised", "supervised")]
+    epochs: Annotated[int, between(1, 10_000)]
+    steps: Annotated[int | None, between(1, 1_000_000)]
+    epoch_multiplier: Annotated[int, between(1, 100)]
+    persons: Annotated[int, between(2, 512)]
+    images: Annotated[int, between(2, 512)]
+    learning_rate: Annotated[float, positive()]
+    backbone_rate: Annotated[float, between(0, 1)]
+    weight_decay: Annotated[float, between(0, 1)]
+    warmup_epochs: Annotated[int, between(0, 1000)]
     milestones: tuple[int, ...]
-    decay: float = share()
-    margin: float = between(0, 100)
-    weight_ce_visible: float = between(0, 100)
-    weight_triplet_visible: float = between(0, 100)
-    weight_ce_infrared: float = between(0, 100)
-    weight_triplet_infrared: float = between(0, 100)
-    grayscale: float = share()
-    flip: float = share()
-    erase: float = share()
+    decay: Annotated[float, share()]
+    margin: Annotated[float, between(0, 100)]
+    weight_ce_visible: Annotated[float, between(0, 100)]
+    weight_triplet_visible: Annotated[float, between(0, 100)]
+    weight_ce_infrared: Annotated[float, between(0, 100)]
+    weight_triplet_infrared: Annotated[float, between(0, 100)]
+    grayscale: Annotated[float, share()]
+    flip: Annotated[float, share()]
+    erase: Annotated[float, share()]
     keep_outliers: bool
 
 
 @dataclass(frozen=True)
 class Den:
     enabled: bool
-    weight: float = between(0, 100)
-    tau: float = positive()
-    max_steps: int = between(1, 100_000_000)
-    step: int = between(1, 1000)
-    levels: str = one_of("all", "last")
-    dropout: float = between(0, 0.99)
+    weight: Annotated[float, between(0, 100)]
+    tau: Annotated[float, positive()]
+    max_steps: Annotated[int, between(1, 100_000_000)]
+    step: Annotated[int, between(1, 1000)]
+    levels: Annotated[str, one_of("all", "last")]
+    dropout: Annotated[float, between(0, 0.99)]
 
 
 @dataclass(frozen=True)
 class Otla:
-    assignment: str = one_of("transport", "argmax", "none")
-    delta: float = positive()
-    label_prior: str = one_of("uniform", "visible")
-    solver: str = one_of("newton", "sinkhorn")
-    tolerance: float = more_than(0, 1)
-    max_iterations: int | None = between(1, 10_000_000)
-    infrared_from_epoch: int = between(0, 10_000)
+    assignment: Annotated[str, one_of("transport", "argmax", "none")]
+    delta: Annotated[float, positive()]
+    label_prior: Annotated[str, one_of("uniform", "visible")]
+    solver: Annotated[str, one_of("newton", "sinkhorn")]
+    tolerance: Annotated[float, more_than(0, 1)]
+    max_iterations: Annotated[int | None, between(1, 10_000_000)]
+    infrared_from_epoch: Annotated[int, between(0, 10_000)]
 
 
 @dataclass(frozen=True)
 class Pal:
     enabled: bool
-    weight: float = between(0, 100)
-    lambda_vr: float = between(0, 100)
-    lambda_rv: float = between(0, 100)
+    weight: Annotated[float, between(0, 100)]
+    lambda_vr: Annotated[float, between(0, 100)]
+    lambda_rv: Annotated[float, between(0, 100)]
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    modes: tuple[str, ...] = each_of("all", "indoor", "visible_to_infrared", "infrared_to_visible")
-    draws: str = one_of("agw", "official")
+    modes: Annotated[tuple[str, ...], each_of("all", "indoor", "visible_to_infrared", "infrared_to_visible")]
+    draws: Annotated[str, one_of("agw", "official")]
     official_draws: str | None
-    trials: int = between(1, 10)
-    shots: int = between(1, 10)
+    trials: Annotated[int, between(1, 10)]
+    shots: Annotated[int, between(1, 10)]
     flip: bool
-    batch: int = between(1, 4096)
+    batch: Annotated[int, between(1, 4096)]
 
 
 SECTIONS = {
