@@ -1,0 +1,32 @@
+"""Render the synthetic data sets into `data/synthetic`: the target's tree and three labelled sources.
+
+`synthesize.layout: none` (the profiles of real data) leaves an empty folder.
+"""
+
+import os
+from pathlib import Path
+
+from stages.parts.run import params, records
+from stages.parts.run.settings import Synthesize
+from stages.synthesize.trees import write_tree
+
+OUT = Path("data/synthetic")
+SOURCES = ("market1501", "dukemtmc", "msmt17")
+
+
+def main() -> None:
+    """Read `params.yaml`, write `data/synthetic` whole or not at all."""
+    with records.stage("synthesize"):
+        settings = params.section(params.load(), "synthesize", Synthesize)
+        with records.whole_folder(OUT) as folder:
+            if settings.layout == "none":
+                records.say(f"{OUT}: empty, the images are real ones")
+                return
+            for layout in (settings.layout, *SOURCES):
+                tree = write_tree(layout, folder, settings, workers=min(8, os.cpu_count() or 1))
+                images = sum(path.suffix in (".jpg", ".bmp") for path in tree.rglob("*"))
+                records.say(f"{OUT / tree.name}: {images} images")
+
+
+if __name__ == "__main__":
+    main()
