@@ -1,0 +1,159 @@
+"""Jaccard similarity against a plain dense implementation of the same formulas: equal result, time, peak memory.
+
+    python -m benchmarks.jaccard                               2,000 and 5,000 images of 2,048 dimensions
+    python -m benchmarks.jaccard --sizes 10000                 about two minutes
+    python -m benchmarks.jaccard --sizes --alone 22258x2048    ours at the size of SYSU-MM01
+    python -m benchmarks.jaccard --sizes --alone 100000x256
+
+The dense one is written as this is customarily done: N × N arrays and a loop over the images. Each measurement is a
+process of its own; memory is its peak above what it held when it began (imports and embeddings). CPU seconds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import load_npz, save_npz
+
+from stages.parts.clustering.neighbours import jaccard_similarity
+
+Floats = NDArray[np.float32]
+
+
+def people(images: int, dimensions: int, seed: int = 0) -> Floats:
+    """Unit rows: 20 to 90 images around each person's direction, and 6 % that belong to nobody."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(20, 91, size=images // 20 + 1)
+    rows = generator.standard_normal((len(sizes), dimensions), dtype=np.float32)[np.repeat(range(len(sizes)), sizes)]
+    rows = rows[:images]
+    for start in range(0, images, 1000):
+        block = rows[start : start + 1000]
+        block += generator.uniform(0.6, 1.2, (len(block), 1)) * generator.standard_normal(block.shape)
+        stray = generator.random(len(block)) < 0.06
+        block[stray] = generator.standard_normal((int(stray.sum()), dimensions))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def dense_similarity(embeddings: Floats, k1: int = 30, k2: int = 6) -> Floats:
+    """The similarity as an N × N array, image by image."""
+    images = len(embeddings)
+    nearest = faiss.knn(embeddings, embeddings, k1, metric=faiss.METRIC_INNER_PRODUCT)[1]
+    half_list = nearest[:, : round(k1 / 2) + 1]
+    full = [row[(nearest[row] == i).any(axis=1)] for i, row in enumerate(nearest)]
+    half = [row[(half_list[row] == i).any(axis=1)] for i, row in enumerate(half_list)]
+    weights = np.zeros((images, images), dtype=np.float32)
+    for i in range(images):
+        expanded = full[i]
+        for candidate in full[i]:
+            if 3 * len(np.intersect1d(half[candidate], full[i])) > 2 * len(half[candidate]):
+                expanded = np.append(expanded, half[candidate])
+        expanded = np.unique(expanded)
+        scores = np.exp(2 * embeddings[expanded] @ embeddings[i] - 2)
+        weights[i, expanded] = scores / scores.sum()
+    weights = np.stack([weights[row[:k2]].mean(axis=0) for row in nearest])
+    holders = [np.flatnonzero(weights[:, column]) for column in range(images)]
+    similarity = np.zeros((images, images), dtype=np.float32)
+    for i in range(images):
+        shared = np.zeros(images, dtype=np.float32)
+        for column in np.flatnonzero(weights[i]):
+            rows = holders[column]
+            shared[rows] += np.minimum(weights[i, column], weights[rows, column])
+        similarity[i] = np.minimum(shared / (2 - shared), 1)
+    return similarity
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Floats], Any]] = {"ours": jaccard_similarity, "dense": dense_similarity}
+
+
+def memory(name: str) -> float:
+    """MB of this process: `VmRSS` now, `VmHWM` at its peak (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+def measure(which: str, folder: Path) -> None:
+    """In a process of its own: run one implementation on the stored embeddings, store its result, print its costs."""
+    search, knn = [0.0], faiss.knn
+
+    def timed_search(*arguments, **options):  # type: ignore[no-untyped-def]
+        started = time.process_time()
+        result = knn(*arguments, **options)
+        search[0] += time.process_time() - started
+        return result
+
+    faiss.knn = timed_search
+    embeddings = np.load(folder / "embeddings.npy")
+    before, started = memory("VmRSS"), time.process_time()
+    result = IMPLEMENTATIONS[which](embeddings)
+    costs = {"total": time.process_time() - started, "search": search[0], "memory": memory("VmHWM") - before}
+    costs["pairs"] = float(np.count_nonzero(result.data if which == "ours" else result))
+    if which == "ours":
+        save_npz(folder / "ours.npz", result, compressed=False)
+    else:
+        np.save(folder / "dense.npy", result)
+    print(json.dumps(costs))
+
+
+def run(which: str, folder: Path) -> dict[str, float]:
+    """The costs that `measure` prints."""
+    command = [sys.executable, "-m", "benchmarks.jaccard", "--measure", which, str(folder)]
+    costs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print(
+        f"  {which:6} {costs['total']:8.2f} s, {costs['total'] - costs['search']:8.2f} s of it after the search,"
+        f" {costs['memory']:8.1f} MB"
+    )
+    return costs
+
+
+def compare(folder: Path) -> float:
+    """Largest difference of the two results, without either as a whole in memory; the diagonal is 1 by definition."""
+    ours, dense = load_npz(folder / "ours.npz"), np.load(folder / "dense.npy", mmap_mode="r")
+    worst = 0.0
+    for start in range(0, len(dense), 500):
+        worst = max(worst, float(np.abs(ours[start : start + 500].toarray() - dense[start : start + 500]).max()))
+    return worst
+
+
+def main() -> None:
+    """Both implementations at each of the sizes, then ours alone at the others."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[2000, 5000], help="images")
+    parser.add_argument("--dimensions", type=int, default=2048)
+    parser.add_argument("--alone", nargs="*", default=[], metavar="IMAGESxDIMENSIONS")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        measure(arguments.measure[0], Path(arguments.measure[1]))
+        return
+    alone = [tuple(map(int, size.split("x"))) for size in arguments.alone]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for images, dimensions in [*((size, arguments.dimensions) for size in arguments.sizes), *alone]:
+            np.save(folder / "embeddings.npy", people(images, dimensions))
+            print(f"{images:,} images of {dimensions:,} dimensions", flush=True)
+            ours = run("ours", folder)
+            if (images, dimensions) in alone:
+                print(f"  {ours['pairs'] / images:.0f} pairs an image; one N × N array has {images**2 * 4e-6:,.0f} MB")
+                continue
+            dense = run("dense", folder)
+            worst = compare(folder)
+            if worst > 2e-6:
+                sys.exit(f"the results differ by {worst:.1e}")
+            after = [costs["total"] - costs["search"] for costs in (dense, ours)]
+            print(
+                f"  same result (largest difference {worst:.1e}); {dense['total'] / ours['total']:.1f} × the speed,"
+                f" {after[0] / after[1]:.0f} × after the search, 1/{dense['memory'] / ours['memory']:.0f} of the memory"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Jaccard similarity and DBSCAN: laws, a twin with dense matrices and loops, and the released code's numbers."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import DBSCAN
+
+from stages.parts.clustering import neighbours
+from stages.parts.clustering.density import cluster
+from stages.parts.clustering.neighbours import jaccard_similarity
+
+
+def people(images: int, dimensions: int, persons: int, seed: int = 0, spread: float = 1.0) -> np.ndarray:
+    """Unit rows around one direction a person."""
+    generator = np.random.default_rng(seed)
+    rows = generator.standard_normal((persons, dimensions))[np.arange(images) % persons]
+    rows = rows + spread * generator.standard_normal((images, dimensions))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def twin(embeddings: np.ndarray, k1: int, k2: int) -> np.ndarray:
+    """The definition image by image, in float64."""
+    x = embeddings.astype(np.float64)
+    squared = np.maximum(2 - 2 * x @ x.T, 0)
+    nearest = np.argsort(squared, axis=1, kind="stable")
+    images = range(len(x))
+
+    def reciprocal(k):
+        lists = [set(row[:k]) for row in nearest]
+        return [{j for j in lists[i] if i in lists[j]} for i in images]
+
+    full, half = reciprocal(k1), reciprocal(round(k1 / 2) + 1)
+    v = np.zeros_like(squared)
+    for i in images:
+        chosen = set(full[i]).union(*(half[c] for c in full[i] if 3 * len(half[c] & full[i]) > 2 * len(half[c])))
+        members = sorted(chosen)
+        v[i, members] = np.exp(-squared[i, members]) / np.exp(-squared[i, members]).sum()
+    w = np.stack([v[row[:k2]].mean(axis=0) for row in nearest])
+    q = np.array([np.minimum(w[i], w).sum(axis=1) for i in images])
+    return q / (2 - q)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(20, 60), st.integers(1, 20), st.integers(1, 6), st.sampled_from([0.3, 1, 4]))
+def test_same_as_the_definition(seed: int, images: int, k1: int, k2: int, spread: float):
+    embeddings = people(images, 8, 5, seed, spread)
+    expected = twin(embeddings, k1, min(k2, k1))
+    result = jaccard_similarity(embeddings, k1, min(k2, k1))
+    np.testing.assert_allclose(result.toarray(), expected, atol=2e-6, rtol=0)
+    off_diagonal = ~np.eye(images, dtype=bool)
+    assert np.array_equal((result.toarray() > 0)[off_diagonal], (expected > 0)[off_diagonal])
+
+
+@pytest.fixture(scope="module")
+def similarity() -> scipy.sparse.csr_array:
+    return jaccard_similarity(people(900, 32, 30))
+
+
+def test_symmetric_to_the_bit_within_0_and_1(similarity: scipy.sparse.csr_array):
+    assert (similarity != similarity.T).nnz == 0
+    assert similarity.dtype == np.float32
+    assert similarity.data.min() > 0
+    assert similarity.data.max() <= 1
+    assert np.array_equal(similarity.diagonal(), np.ones(900, np.float32))
+
+
+def test_the_order_of_images_does_not_matter(similarity: scipy.sparse.csr_array):
+    order = np.random.default_rng(0).permutation(900)
+    shuffled = jaccard_similarity(people(900, 32, 30)[order])
+    np.testing.assert_allclose(shuffled.toarray(), similarity.toarray()[np.ix_(order, order)], atol=2e-6, rtol=0)
+
+
+def test_blocks_do_not_change_the_result(similarity: scipy.sparse.csr_array, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(neighbours, "PAIRS", 500)
+    small = jaccard_similarity(people(900, 32, 30))
+    assert np.array_equal(small.indices, similarity.indices)
+    assert np.array_equal(small.data, similarity.data)
+
+
+def test_floor_only_leaves_out_smaller_ones(similarity: scipy.sparse.csr_array):
+    dense = similarity.toarray()
+    floored = jaccard_similarity(people(900, 32, 30), floor=0.3)
+    assert np.array_equal(floored.toarray(), np.where(dense >= 0.3, dense, 0))
+    assert floored.nnz == (dense >= 0.3).sum() < similarity.nnz
+
+
+def test_groups_far_apart_share_nothing():
+    first, second = np.zeros((30, 16)), np.zeros((30, 16))
+    first[:, :8], second[:, 8:] = people(30, 8, 1, 0, 0.5), people(30, 8, 1, 1, 0.5)
+    result = jaccard_similarity(np.concatenate([first, second]), k1=20).toarray()
+    assert (result[:30, 30:] == 0).all()
+    assert (result[:30, :30] > 0).mean() > 0.9
+
+
+def test_more_equal_images_than_neighbours_are_one_cluster():
+    result = jaccard_similarity(np.tile(people(1, 8, 1), (100, 1)))
+    assert np.isfinite(result.data).all()
+    assert (cluster(result, 0.6) == 0).all()
+
+
+GOLDEN = [("small", "jaccard", 30, 6), ("small", "jaccard_k1_20_k2_1", 20, 1), ("small", "jaccard_k1_25_k2_6", 25, 6)]
+GOLDEN += [("large", "jaccard_triu", 30, 6), ("sparse", "jaccard_triu", 30, 6)]
+
+
+@pytest.mark.parametrize(("size", "name", "k1", "k2"), GOLDEN)
+def test_golden_distances(gold, size: str, name: str, k1: int, k2: int):
+    g = gold(f"spcl/jaccard_{size}.npz")
+    expected = g[name]
+    if name == "jaccard_triu":
+        images = len(g["features"])
+        expected = np.zeros((images, images), np.float32)
+        expected[np.triu_indices(images)] = g[name]
+        expected += np.triu(expected, 1).T
+    similarity = jaccard_similarity(g["features"], k1, k2).toarray()
+    np.testing.assert_allclose(1 - similarity, expected, atol=2e-6, rtol=0)
+    assert np.array_equal(similarity == 0, expected == 1)
+
+
+@pytest.mark.parametrize("run", ["small e0", "small e1", "small gap05", "large e0", "large e1", "large gap05"])
+def test_golden_clusters_from_embeddings(gold, run: str):
+    size, prefix = run.split()
+    g = gold(f"spcl/selfpaced_{size}.npz")
+    embeddings = g["e1_features"] if prefix == "e1" else gold(f"spcl/jaccard_{size}.npz")["features"]
+    gap = 0.05 if prefix == "gap05" else 0.02
+    similarity = jaccard_similarity(embeddings, floor=1 - 0.6 - gap - 1e-3)
+    for radius, name in ((0.6 - gap, "tight"), (0.6, "normal"), (0.6 + gap, "loose")):
+        assert np.array_equal(cluster(similarity, radius), g[f"{prefix}_raw_{name}"]), name
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 40), st.sampled_from([0.2, 0.5, 0.9]), st.integers(1, 5))
+def test_clusters_are_those_of_the_dense_distance(seed: int, images: int, radius: float, min_samples: int):
+    generator = np.random.default_rng(seed)
+    dense = generator.choice([0, 0.3, 0.55, 1.0], (images, images), p=[0.85, 0.05, 0.05, 0.05]).astype(np.float32)
+    dense = np.maximum(dense, dense.T)
+    np.fill_diagonal(dense, 1)
+    expected = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(1 - dense).labels_
+    for diagonal in (1, 0.999999, 0):  # it does not matter what the matrix says about an image and itself
+        np.fill_diagonal(dense, diagonal)
+        labels = cluster(scipy.sparse.csr_array(dense), radius, min_samples)
+        assert labels.dtype == np.int64
+        assert np.array_equal(labels, expected)
+
+
+def test_equal_images_are_neighbours():
+    dense = np.ones((4, 4), np.float32)
+    assert cluster(scipy.sparse.csr_array(dense), 0.01).tolist() == [0, 0, 0, 0]
+
+
+def test_embeddings_that_do_not_fit():
+    with pytest.raises(ValueError, match="k1 = 30 and k2 = 6 neighbours among 20 images"):
+        jaccard_similarity(people(20, 8, 2))
+    with pytest.raises(ValueError, match=r"row 3 has length 2; expected unit rows"):
+        jaccard_similarity(people(40, 8, 2) * np.where(np.arange(40) == 3, 2, 1)[:, None])
+    with pytest.raises(ValueError, match="row 5 has length nan"):
+        jaccard_similarity(np.where(np.arange(40) == 5, np.nan, people(40, 8, 2).T).T)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 1.2])
+def test_radii_at_which_absent_pairs_would_count(radius: float):
+    with pytest.raises(ValueError, match=r"expected \(N, N\) and 0 < radius < 1"):
+        cluster(scipy.sparse.csr_array(np.eye(3)), radius)
