@@ -1,0 +1,409 @@
+"""The evaluate stage from files to files, in a folder of its own with a small network."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from stages.evaluate import __main__ as stage
+from stages.evaluate import llcm, regdb, score, sysu_mm01
+from stages.evaluate.protocol import same_person_and_camera
+from stages.parts.images.augment import normalise
+from stages.parts.images.store import create_pixels
+from stages.parts.images.table import read_table, write_table
+from stages.parts.network.head import Embedder, build
+from stages.parts.retrieval.ranking import RankingScores, score_ranking
+from stages.parts.run import records
+from stages.parts.run.settings import Evaluate
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+HEIGHT, WIDTH = 48, 24
+SCORES = ["rank1", "rank5", "rank10", "rank20", "map", "minp"]
+LAYOUTS = {  # modality → camera numbers, and how an image's path starts
+    "sysu_mm01": {"visible": [1, 2, 4, 5], "infrared": [3, 6]},
+    "regdb": {"visible": [1], "infrared": [2]},
+    "llcm": {"visible": [1, 2, 3], "infrared": [1, 2]},
+}
+MODES = {
+    "sysu_mm01": ["all", "indoor"],
+    "regdb": ["infrared_to_visible", "visible_to_infrared"],
+    "llcm": ["infrared_to_visible", "visible_to_infrared"],
+}
+
+
+def settings(**change):
+    given = {
+        "modes": ("all",),
+        "draws": "agw",
+        "official_draws": None,
+        "trials": 3,
+        "shots": 1,
+        "flip": False,
+        "batch": 7,
+    }
+    return Evaluate(**(given | change))
+
+
+def make_pictures(layout, persons=6, count=3):
+    """`data/images/target` here: much noise on a picture of each person; and two training images."""
+    images = []
+    for person in range(1, persons + 1):
+        for modality, cameras in LAYOUTS[layout].items():
+            for camera in cameras:
+                for number in range(1, count + 1):
+                    path = f"{modality}/cam{camera}/{person:04d}/{number:04d}.jpg"
+                    images.append((path, person, camera, modality, "query" if modality == "infrared" else "gallery"))
+    images += [("train/1.jpg", 90, 1, "visible", "train"), ("train/2.jpg", 90, 3, "infrared", "val")]
+    table = pd.DataFrame(images, columns=["path", "person", "camera", "modality", "split"])
+    table.insert(0, "row", range(len(table)))
+    folder = Path("data/images/target")
+    folder.mkdir(parents=True)
+    write_table(table, folder / "table.csv")
+    rng = np.random.default_rng(0)
+    faces = {person: rng.integers(0, 40, (HEIGHT // 8, WIDTH // 8, 3)) for person in set(table["person"])}
+    pixels = create_pixels(folder / "pixels.npy", len(table), HEIGHT, WIDTH)
+    for row, person in zip(table["row"], table["person"], strict=True):
+        face = np.kron(faces[person], np.ones((8, 8, 1), dtype=np.int64))
+        pixels[row] = face + rng.integers(0, 215, face.shape)
+    pixels.flush()
+    (folder / "files.csv").write_text("row,bytes,sha256\n0,1,aa\n")
+
+
+def save_network(path, seed, height=HEIGHT, width=WIDTH, **change):
+    network = build(Embedder, seed, "narrow")
+    tensors = dict(network.state_dict()) | {"classifier.weight": torch.zeros(4, 128)} | change
+    records.save_tensors(Path(path), tensors, {"architecture": "narrow", "height": height, "width": width})
+
+
+def write_params(layout, **evaluate):
+    tree = yaml.safe_load(PARAMS.read_text())
+    tree["dataset"] = "synthetic"
+    tree["data"]["layout"] = layout
+    tree["device"] |= {"name": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
+    tree["evaluate"] |= {"modes": MODES[layout], "trials": 3} | evaluate
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project folder and the function that makes a runnable one of it."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(layout="sysu_mm01", **evaluate):
+        write_params(layout, **evaluate)
+        make_pictures(layout)
+        save_network("models/network.safetensors", 1)
+        save_network("models/pseudo_label.safetensors", 2, height=32, width=16)
+
+    return make
+
+
+def read_all():
+    metrics = json.loads(Path("metrics/evaluate.json").read_text())
+    facts = json.loads(Path("data/rankings/protocol.json").read_text())
+    return metrics, pd.read_csv("metrics/evaluate/cmc.csv"), facts
+
+
+# ---- from files to files
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_written(project, layout, capsys):
+    project(layout)
+    stage.main()
+    metrics, curves, facts = read_all()
+    modes = MODES[layout]
+    assert list(metrics) == [*modes, "pseudo_label"]
+    for mode in modes:
+        assert list(metrics[mode]) == [name + end for name in SCORES for end in ("", "_sd")]
+        assert all(0 <= value <= 1 for value in metrics[mode].values())
+        assert list(metrics["pseudo_label"][mode]) == ["rank1", "map", "minp"]
+    assert ("visible" in metrics["pseudo_label"]) == (layout != "regdb")  # it takes two cameras
+
+    assert list(curves.columns) == ["mode", "rank", "cmc"]
+    names = [name for mode in modes for name in (mode, f"{mode} (pseudo labels only)")]
+    assert list(curves["mode"].unique()) == names
+    for name in names:
+        curve = curves[curves["mode"] == name]
+        assert curve["rank"].tolist() == list(range(1, 21))
+        assert (curve["cmc"].diff().dropna() >= 0).all()
+    for mode in modes:
+        curve = curves[curves["mode"] == mode].set_index("rank")["cmc"]
+        assert curve[[1, 5, 10, 20]].tolist() == [metrics[mode][f"rank{rank}"] for rank in (1, 5, 10, 20)]
+
+    visible, infrared = (6 * 3 * len(LAYOUTS[layout][modality]) for modality in ("visible", "infrared"))
+    if layout == "sysu_mm01":
+        queries, gallery = [infrared] * 2, [6 * 4, 6 * 2]
+    elif layout == "regdb":
+        queries, gallery = [infrared, visible], [visible, infrared]
+    else:
+        queries, gallery = [infrared, visible], [6 * 3, 6 * 2]
+    assert facts == {
+        "layout": layout,
+        "modes": modes,
+        "draws": "none: the gallery is all images" if layout == "regdb" else "agw",
+        "trials": 1 if layout == "regdb" else 3,
+        "shots": None if layout == "regdb" else 1,
+        "queries": dict(zip(modes, queries, strict=True)),
+        "gallery": dict(zip(modes, gallery, strict=True)),
+        "unmatched": dict.fromkeys(modes, 0),
+        "flip": False,
+        "checkpoint": "last epoch",
+        "data": records.file_hash(Path("data/images/target/files.csv")),
+        "architecture": "narrow",
+    }
+    assert sorted(os.listdir("data/rankings")) == sorted([f"{mode}.csv" for mode in modes] + ["protocol.json"])
+    assert sorted(os.listdir("data")) == ["images", "rankings"]
+
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == ["%", "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"]
+    for line, mode in zip(said[1:3], modes, strict=True):
+        assert line.split()[:4] == [
+            mode,
+            f"{100 * metrics[mode]['rank1']:.2f}",
+            "±",
+            f"{100 * metrics[mode]['rank1_sd']:.2f}",
+        ]
+    assert said[3].startswith(f"pseudo labels only: {modes[0]} Rank-1 ")
+    assert len(said) == 5
+
+
+@pytest.mark.parametrize(("layout", "module"), [("sysu_mm01", sysu_mm01), ("regdb", regdb), ("llcm", llcm)])
+def test_scores_by_hand(project, layout, module):
+    """The same numbers from the network and the protocol's rules, without the stage's own code."""
+    project(layout)
+    stage.main()
+    metrics, _, _ = read_all()
+    table = read_table(Path("data/images/target/table.csv"))
+    images = torch.from_numpy(np.load("data/images/target/pixels.npy")).permute(0, 3, 1, 2)
+    network = build(Embedder, 1, "narrow").eval()
+    with torch.no_grad():
+        values = network(normalise(images)).numpy()
+    person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
+    for mode in MODES[layout]:
+        query, found = module.query_rows(table, mode), []
+        for trial in range(1 if layout == "regdb" else 3):
+            rows = module.gallery_rows(table, mode, trial)
+            excluded = np.zeros((len(query), len(rows)), dtype=bool)
+            if layout == "sysu_mm01":
+                excluded = (camera[query][:, None] == 3) & (camera[rows] == 2)
+            if layout == "llcm":
+                excluded = (camera[query][:, None] == camera[rows]) & (person[query][:, None] == person[rows])
+            similarity = values[query] @ values[rows].T
+            found.append(score_ranking(similarity, person[query], person[rows], excluded, layout != "regdb"))
+        assert metrics[mode]["map"] == pytest.approx(np.mean([score.mean_ap for score in found]), abs=2e-3)
+        assert metrics[mode]["map_sd"] == pytest.approx(np.std([score.mean_ap for score in found]), abs=2e-3)
+        for rank in (1, 5):  # one pair of nearly equal similarities may swap
+            expected = np.mean([score.cmc[rank - 1] for score in found])
+            assert metrics[mode][f"rank{rank}"] == pytest.approx(expected, abs=1.1 / len(query))
+
+
+def test_ranked_lists_are_those_of_the_first_draw(project):
+    project()
+    stage.main()
+    metrics, _, _ = read_all()
+    table = read_table(Path("data/images/target/table.csv"))
+    for mode in ("all", "indoor"):
+        lists = pd.read_csv(f"data/rankings/{mode}.csv")
+        assert list(lists.columns) == ["query", "rank", "gallery", "similarity", "correct"]
+        gallery = sysu_mm01.gallery_rows(table, mode, 0)
+        assert lists["query"].unique().tolist() == sysu_mm01.query_rows(table, mode).tolist()
+        assert set(lists["gallery"]) <= set(gallery.tolist())
+        cameras = table["camera"].to_numpy()
+        met = cameras[lists["gallery"]]
+        assert not ((cameras[lists["query"]] == 3) & (met == 2)).any()
+        person = table["person"].to_numpy()
+        assert (lists["correct"] == (person[lists["query"]] == person[lists["gallery"]])).all()
+        for query, one in lists.groupby("query"):
+            allowed = len(gallery) - (cameras[gallery] == 2).sum() * (cameras[query] == 3)
+            assert one["rank"].tolist() == list(range(1, min(20, allowed) + 1))
+            assert (one["similarity"].diff().dropna() <= 0).all()
+        assert lists["similarity"].abs().max() <= 1.000001
+    # one draw alone: Rank-1 of the file is Rank-1 of the metrics
+    write_params("sysu_mm01", trials=1)
+    stage.main()
+    metrics, _, _ = read_all()
+    for mode in ("all", "indoor"):
+        lists = pd.read_csv(f"data/rankings/{mode}.csv")
+        assert lists.loc[lists["rank"] == 1, "correct"].mean() == pytest.approx(metrics[mode]["rank1"], abs=1e-4)
+        assert all(metrics[mode][f"{name}_sd"] == 0 for name in SCORES)
+
+
+def test_equal_input_gives_equal_bytes(project):
+    project(batch=5)
+    written = [
+        "metrics/evaluate.json",
+        "metrics/evaluate/cmc.csv",
+        "data/rankings/all.csv",
+        "data/rankings/protocol.json",
+    ]
+    stage.main()
+    before = [Path(path).read_bytes() for path in written]
+    stage.main()
+    assert [Path(path).read_bytes() for path in written] == before
+    assert b"\r" not in b"".join(before)
+
+
+def test_training_images_have_no_influence(project):
+    project()
+    stage.main()
+    before = Path("data/rankings/all.csv").read_bytes()
+    table = read_table(Path("data/images/target/table.csv"))
+    pixels = np.load("data/images/target/pixels.npy", mmap_mode="r+")
+    pixels[table.loc[table["split"].isin(("train", "val")), "row"]] = 0
+    pixels.flush()
+    stage.main()
+    assert Path("data/rankings/all.csv").read_bytes() == before
+
+
+def test_mirror_images_of_mirror_images_are_the_images(project):
+    """With `flip`, the score does not change when every picture is mirrored; without it, it does."""
+    project(flip=True)
+    pixels = np.load("data/images/target/pixels.npy", mmap_mode="r+")
+    lists = {}
+    for flip in (True, False):
+        write_params("sysu_mm01", flip=flip)
+        for mirrored in (False, True):
+            stage.main()
+            lists[flip, mirrored] = pd.read_csv("data/rankings/all.csv")["similarity"].to_numpy()
+            pixels[:] = pixels[:, :, ::-1].copy()
+            pixels.flush()
+    np.testing.assert_allclose(lists[True, False], lists[True, True], rtol=0, atol=2e-5)
+    assert np.abs(lists[False, False] - lists[False, True]).max() > 1e-4
+    assert json.loads(Path("data/rankings/protocol.json").read_text())["flip"] is False
+
+
+# ---- sums over draws
+
+
+def some_scores(cmc, mean_ap, mean_inp):
+    return RankingScores(np.full(20, cmc), mean_ap, mean_inp, 5, 1)
+
+
+def test_mean_and_deviation_over_draws():
+    tree = score.summary([some_scores(0.2, 0.5, 0.1), some_scores(0.4, 0.7, 0.1)])
+    assert list(tree) == [name + end for name in SCORES for end in ("", "_sd")]
+    assert tree["rank10"] == pytest.approx(0.3)
+    assert tree["rank10_sd"] == pytest.approx(0.1)
+    assert tree["map"] == pytest.approx(0.6)
+    assert tree["minp_sd"] == pytest.approx(0)
+
+
+def test_visible_against_other_cameras(project):
+    project("llcm")
+    table = read_table(Path("data/images/target/table.csv"))
+    rows = table.loc[table["split"].isin(("query", "gallery")), "row"].to_numpy()
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(len(rows), 8)).astype(np.float32)
+    found = score.visible_score(table, score.Embeddings(rows, values))
+    visible = table.loc[table["split"] == "gallery", "row"].to_numpy()
+    at = np.searchsorted(rows, visible)
+    person = table["person"].to_numpy()[visible]
+    excluded = same_person_and_camera(table, visible, visible)
+    assert excluded.diagonal().all()
+    expected = score_ranking(values[at] @ values[at].T, person, person, excluded)
+    np.testing.assert_allclose(found.cmc, expected.cmc)
+    assert found[1:] == pytest.approx(expected[1:])
+
+
+def test_a_person_without_gallery_image_is_counted_as_unmatched(project):
+    project()
+    table = read_table(Path("data/images/target/table.csv"))
+    table.loc[(table["person"] == 2) & (table["modality"] == "visible"), "split"] = "val"
+    write_table(table, Path("data/images/target/table.csv"))
+    stage.main()
+    _, _, facts = read_all()
+    assert facts["unmatched"] == {"all": 6, "indoor": 6}
+    assert facts["queries"] == {"all": 36, "indoor": 36}
+
+
+# ---- bad input: one line that names what is wrong, and nothing half written
+
+
+def wrong_mode(project):
+    project("regdb")
+    write_params("regdb", modes=["all"])
+
+
+def official_without_file(project):
+    project(draws="official")
+
+
+def official_elsewhere(project):
+    project("llcm", draws="official", official_draws="draws.mat")
+
+
+def official_missing(project):
+    project(draws="official", official_draws="draws.mat")
+
+
+def no_network(project):
+    project()
+    Path("models/network.safetensors").unlink()
+
+
+def not_a_network(project):
+    project()
+    Path("models/network.safetensors").write_text("x")
+
+
+def other_shape(project):
+    project()
+    save_network("models/pseudo_label.safetensors", 0, **{"neck.weight": torch.ones(5)})
+
+
+def no_facts(project):
+    project()
+    records.save_tensors(Path("models/network.safetensors"), build(Embedder, 0, "narrow").state_dict())
+
+
+def not_finite(project):
+    project()
+    save_network("models/network.safetensors", 0, **{"neck.weight": torch.full((128,), float("nan"))})
+
+
+def nobody_in_the_gallery(project):
+    project()
+    table = read_table(Path("data/images/target/table.csv"))
+    table.loc[table["split"] == "query", "person"] += 1000
+    write_table(table, Path("data/images/target/table.csv"))
+
+
+def no_gallery(project):
+    project()
+    table = read_table(Path("data/images/target/table.csv"))
+    table.loc[table["camera"].isin((1, 2)), "split"] = "train"
+    write_table(table, Path("data/images/target/table.csv"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (wrong_mode, "evaluate.modes: regdb has infrared_to_visible, visible_to_infrared; it has no all"),
+        (official_without_file, "evaluate.official_draws is empty; evaluate.draws: official needs the path"),
+        (official_elsewhere, "evaluate.draws: llcm has no official gallery draws, expected agw"),
+        (official_missing, "evaluate.official_draws: draws.mat is not here"),
+        (no_network, "models/network.safetensors is not here"),
+        (not_a_network, "models/network.safetensors is not a readable safetensors file"),
+        (other_shape, "models/pseudo_label.safetensors: stored network: neck.weight: found [5], expected [128]"),
+        (no_facts, "models/network.safetensors: expected the facts architecture, height and width, found None"),
+        (not_finite, "models/network.safetensors: the network's output for visible/cam1/0001/0001.jpg is not finite"),
+        (nobody_in_the_gallery, "mode all: none of the 36 query images shows a person of the gallery"),
+        (no_gallery, "mode indoor: no gallery image from cameras 1, 2"),
+    ],
+)
+def test_bad_input(project, spoil, message):
+    spoil(project)
+    with pytest.raises(SystemExit) as caught:
+        stage.main()
+    line = str(caught.value)
+    assert line.startswith("error in evaluate: ")
+    assert message in line
+    assert "\n" not in line
+    assert not Path("data/rankings").exists()
+    assert not Path("metrics").exists()

@@ -1,0 +1,306 @@
+"""Who meets whom in SYSU-MM01, RegDB and LLCM: laws, the reference's and the published selections, bad input."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+
+from stages.evaluate import llcm, regdb, sysu_mm01
+from stages.parts.images.table import check_table
+
+GOLD = Path(os.environ.get("VIREID_GOLD", Path(__file__).parents[2] / "shared" / "gold"))
+OFFICIAL = GOLD.parent / "data" / "sysu_official"  # the data set's own lists and draws, not ours to copy
+
+
+def make_table(images, seed=None):
+    """A table of (path, person, camera, modality, split), shuffled by `seed`."""
+    if seed is not None:
+        images = random.Random(seed).sample(images, len(images))
+    table = pd.DataFrame(images, columns=["path", "person", "camera", "modality", "split"])
+    table.insert(0, "row", range(len(table)))
+    return check_table(table)
+
+
+def sysu_image(camera, person, number, split=None):
+    infrared = camera in (3, 6)
+    path = f"cam{camera}/{person:04d}/{number:04d}.jpg"
+    return path, person, camera, "infrared" if infrared else "visible", split or ("query" if infrared else "gallery")
+
+
+def small_sysu(seed=None, persons=(3, 12, 40), count=4):
+    """Three identities in six cameras; the first has no image in camera 4."""
+    images = [
+        sysu_image(camera, person, number)
+        for person in persons
+        for camera in range(1, 7)
+        for number in range(1, count + camera)
+        if (person, camera) != (persons[0], 4)
+    ]
+    return make_table([*images, sysu_image(1, 99, 1, "train"), sysu_image(2, 98, 1, "val")], seed)
+
+
+@pytest.fixture(scope="module")
+def official_table():
+    """A table of the published test set's exact structure, out of the sizes of its permutations."""
+    if not OFFICIAL.is_dir():
+        pytest.skip(f"no official draws in {OFFICIAL}")
+    cells = scipy.io.loadmat(OFFICIAL / "rand_perm_cam.mat")["rand_perm_cam"].ravel()
+    images = []
+    for person in scipy.io.loadmat(OFFICIAL / "test_id.mat")["id"].ravel().tolist():
+        for camera in range(1, 7):
+            count = cells[camera - 1].ravel()[person - 1].shape[1]
+            images += [sysu_image(camera, person, number) for number in range(1, count + 1)]
+    return make_table(images, seed=5)
+
+
+def places(table, rows):
+    return list(zip(table["person"].iloc[rows], table["camera"].iloc[rows], strict=True))
+
+
+# ---- SYSU-MM01
+
+
+@pytest.mark.parametrize("mode", ["all", "indoor"])
+def test_sysu_selections_of_the_reference(gold, mode):
+    expected = gold("otla/sysu_gallery.npz")
+    tested = {int(person) for person in str(expected["test_id_txt"]).split(",")}
+    images = []
+    for path in expected["paths"].tolist():
+        camera, person, _ = path.split("/")
+        split = None if int(person) in tested else "train"
+        image = sysu_image(int(camera.removeprefix("cam")), int(person), 0, split)
+        images.append((path, *image[1:]))
+    table = make_table(images)  # in the shuffled order of the files
+    query = table.iloc[sysu_mm01.query_rows(table, mode)]
+    assert sorted(query["path"]) == sorted(expected[f"query_{mode}"].tolist())
+    for trial, selected in enumerate(expected[f"gallery_{mode}"]):
+        rows = sysu_mm01.gallery_rows(table, mode, trial)
+        assert rows.dtype == np.int64
+        assert table["path"].iloc[rows].tolist() == selected.tolist()
+        assert table["person"].iloc[rows].tolist() == expected[f"gallery_id_{mode}"][trial].tolist()
+        assert table["camera"].iloc[rows].tolist() == expected[f"gallery_cam_{mode}"][trial].tolist()
+
+
+@pytest.mark.parametrize(("mode", "count"), [("all", 301), ("indoor", 112)])
+def test_sysu_published_counts(official_table, mode, count):
+    assert len(sysu_mm01.query_rows(official_table, mode)) == 3803
+    assert len(sysu_mm01.gallery_rows(official_table, mode, 0)) == count
+    for trial in (0, 9):
+        rows = sysu_mm01.gallery_rows(
+            official_table, mode, trial, draws="official", permutations=OFFICIAL / "rand_perm_cam.mat"
+        )
+        assert len(rows) == len(set(rows.tolist())) == count
+    assert len(official_table[official_table["split"] == "gallery"]) == 6775
+
+
+def test_sysu_official_draws_are_the_first_of_the_permutation(official_table):
+    cells = scipy.io.loadmat(OFFICIAL / "rand_perm_cam.mat")["rand_perm_cam"].ravel()
+    path = OFFICIAL / "rand_perm_cam.mat"
+    for trial, shots in ((0, 1), (7, 10)):
+        rows = sysu_mm01.gallery_rows(official_table, "all", trial, shots, "official", path)
+        chosen = official_table.iloc[rows]
+        expected = [
+            f"cam{camera}/{person:04d}/{number:04d}.jpg"
+            for person in sorted(official_table["person"].unique())
+            for camera in (1, 2, 4, 5)
+            for number in cells[camera - 1].ravel()[person - 1][trial, :shots]
+        ]
+        assert chosen["path"].tolist() == expected
+
+
+@pytest.mark.parametrize("shots", [1, 3, 10])
+def test_sysu_draws_so_many_of_each_identity_and_camera(shots):
+    table = small_sysu()
+    sizes = table[table["split"] == "gallery"].groupby(["person", "camera"]).size()
+    rows = sysu_mm01.gallery_rows(table, "all", 4, shots)
+    assert len(set(rows.tolist())) == len(rows)
+    drawn = pd.Series(places(table, rows)).value_counts(sort=False)
+    assert drawn.to_dict() == sizes.clip(upper=shots).to_dict()
+    assert list(drawn.index) == sorted(drawn.index)
+    assert (3, 4) not in drawn  # "if the folder exists"
+
+
+def test_sysu_draws_depend_on_the_trial_alone():
+    state = random.getstate()
+    table, shuffled = small_sysu(), small_sysu(seed=8)
+    draws = [table["path"].iloc[sysu_mm01.gallery_rows(table, "all", trial)].tolist() for trial in range(10)]
+    again = [shuffled["path"].iloc[sysu_mm01.gallery_rows(shuffled, "all", trial)].tolist() for trial in range(10)]
+    assert draws == again
+    assert len({tuple(draw) for draw in draws}) > 1
+    assert random.getstate() == state
+
+
+def test_sysu_camera_3_never_meets_camera_2():
+    queries, gallery = np.array([3, 6, 3]), np.array([1, 2, 4, 5])
+    expected = [[False, True, False, False], [False] * 4, [False, True, False, False]]
+    assert sysu_mm01.excluded_pairs(queries, gallery).tolist() == expected
+    table = small_sysu()
+    query, rows = sysu_mm01.query_rows(table, "all"), sysu_mm01.gallery_rows(table, "all", 0)
+    cameras = table["camera"].to_numpy()
+    np.testing.assert_array_equal(
+        sysu_mm01.removed(table, query, rows), (cameras[query][:, None] == 3) & (cameras[rows] == 2)
+    )
+
+
+def test_sysu_a_camera_without_images_gives_none():
+    table = small_sysu()
+    less = table[(table["camera"] != 1)].reset_index(drop=True).assign(row=lambda kept: range(len(kept)))
+    assert {camera for _, camera in places(less, sysu_mm01.gallery_rows(less, "indoor", 0))} == {2}
+    none = less[less["camera"] != 2].reset_index(drop=True).assign(row=lambda kept: range(len(kept)))
+    with pytest.raises(ValueError, match="mode indoor: no gallery image from cameras 1, 2"):
+        sysu_mm01.gallery_rows(none, "indoor", 0)
+
+
+@pytest.mark.parametrize("module", [sysu_mm01, regdb, llcm])
+def test_unknown_modes(module):
+    wrong = "outdoor" if module is sysu_mm01 else "all"
+    for call in (lambda: module.query_rows(small_sysu(), wrong), lambda: module.gallery_rows(small_sysu(), wrong, 0)):
+        with pytest.raises(ValueError, match=rf"evaluate.modes: \w+ has {', '.join(module.MODES)}; it has no {wrong}"):
+            call()
+
+
+def permutation_file(path, change=None):
+    """`rand_perm_cam.mat` that fits `small_sysu`."""
+    table = small_sysu()
+    sizes = table.groupby(["camera", "person"]).size().to_dict()
+    cells = np.empty((6, 1), dtype=object)
+    for camera in range(6):
+        cells[camera, 0] = np.empty((40, 1), dtype=object)
+        for person in range(40):
+            numbers = np.arange(1, sizes.get((camera + 1, person + 1), 0) + 1, dtype=np.uint8)
+            cells[camera, 0][person, 0] = np.tile(numbers[::-1], (10, 1)).reshape(10, -1)
+    scipy.io.savemat(path, {"rand_perm_cam": cells if change is None else change(cells)})
+    return path
+
+
+def test_official_draws_in_a_small_table(tmp_path):
+    table, path = small_sysu(seed=3), permutation_file(tmp_path / "draws.mat")
+    rows = sysu_mm01.gallery_rows(table, "indoor", 9, 2, "official", path)
+    assert table["path"].iloc[rows].tolist()[:4] == [
+        "cam1/0003/0004.jpg",
+        "cam1/0003/0003.jpg",
+        "cam2/0003/0005.jpg",
+        "cam2/0003/0004.jpg",
+    ]
+
+
+def cut(cells):
+    cells[0, 0][11, 0] = cells[0, 0][11, 0][:, 1:]
+    return cells
+
+
+def renumbered(cells):
+    cells[0, 0][11, 0] = cells[0, 0][11, 0] + 1
+    return cells
+
+
+def floats(cells):
+    cells[5, 0][0, 0] = np.ones((10, 2)) / 2
+    return cells
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (cut, "identity 12, camera 1: 3 images there, 4 in the data set"),
+        (renumbered, "identity 12, camera 1: the data set has no image number 5"),
+        (floats, "expected rand_perm_cam, 6 cells .* found float64 .10, 2.: camera 6, identity 1"),
+        (lambda cells: cells[:5], "expected rand_perm_cam, 6 cells .* found object of 5"),
+        (lambda cells: np.eye(3), "expected rand_perm_cam, 6 cells .* found float64 of 9"),
+        (lambda cells: np.arange(6), "expected rand_perm_cam, 6 cells .* found int64 of 6"),
+    ],
+)
+def test_official_draws_that_do_not_fit(tmp_path, change, message):
+    path = permutation_file(tmp_path / "draws.mat", change)
+    with pytest.raises(ValueError, match=message) as caught:
+        sysu_mm01.gallery_rows(small_sysu(), "all", 0, draws="official", permutations=path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_official_draws_that_cannot_be_read(tmp_path):
+    table, path = small_sysu(), tmp_path / "draws.mat"
+    with pytest.raises(FileNotFoundError, match=r"evaluate.official_draws: .*draws.mat is not here"):
+        sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
+    path.write_text("no matrix\n" * 40)
+    with pytest.raises(ValueError, match=r"draws.mat: no rand_perm_cam in a MATLAB 5 file"):
+        sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
+    scipy.io.savemat(path, {"test_id": np.eye(3)})
+    with pytest.raises(ValueError, match=r"draws.mat: no rand_perm_cam in a MATLAB 5 file"):
+        sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
+    with pytest.raises(ValueError, match=r"evaluate.official_draws is empty"):
+        sysu_mm01.gallery_rows(table, "all", 0, draws="official")
+    with pytest.raises(ValueError, match=r"evaluate.draws: 'mine' is not one of agw, official"):
+        sysu_mm01.gallery_rows(table, "all", 0, draws="mine")
+    with pytest.raises(ValueError, match="10 permutations, draw 10"):
+        sysu_mm01.gallery_rows(table, "all", 10, draws="official", permutations=permutation_file(path))
+
+
+# ---- RegDB and LLCM
+
+
+def two_way(cameras, count=3):
+    """Identities 0 to 4 in both modalities: infrared images are `query`, visible ones `gallery`; one to train on."""
+    images = [
+        (f"{modality}/{person}/{camera}/{number}.bmp", person, camera, modality, "query" if infrared else "gallery")
+        for person in range(5)
+        for modality, infrared in (("visible", False), ("infrared", True))
+        for camera in cameras[modality]
+        for number in range(count)
+    ]
+    return make_table([*images, ("train/0.bmp", 77, 1, "visible", "train"), ("val/0.bmp", 78, 1, "infrared", "val")], 6)
+
+
+DIRECTIONS = [("infrared_to_visible", "infrared", "visible"), ("visible_to_infrared", "visible", "infrared")]
+
+
+@pytest.mark.parametrize(("mode", "start", "end"), DIRECTIONS)
+def test_regdb_all_against_all(mode, start, end):
+    table = two_way({"visible": [1], "infrared": [2]})
+    query, gallery = regdb.query_rows(table, mode), regdb.gallery_rows(table, mode, 0)
+    assert len(query) == len(gallery) == 15
+    assert set(table["modality"].iloc[query]) == {start}
+    assert set(table["modality"].iloc[gallery]) == {end}
+    assert not set(table["person"].iloc[np.concatenate([query, gallery])]) & {77, 78}
+    np.testing.assert_array_equal(gallery, regdb.gallery_rows(table, mode, 3, shots=5))
+    assert regdb.removed(table, query, gallery) is None
+    assert not regdb.UNIQUE_IDS
+
+
+@pytest.mark.parametrize(("mode", "start", "end"), DIRECTIONS)
+def test_llcm_draws_one_image_of_each_identity_and_camera(mode, start, end):
+    cameras = {"visible": [1, 2, 3], "infrared": [1, 2]}
+    table = two_way(cameras)
+    query = llcm.query_rows(table, mode)
+    assert len(query) == 5 * 3 * len(cameras[start])
+    assert set(table["modality"].iloc[query]) == {start}
+    seen = set()
+    for trial in range(llcm.DRAWS):
+        gallery = llcm.gallery_rows(table, mode, trial)
+        assert set(table["modality"].iloc[gallery]) == {end}
+        assert places(table, gallery) == [(person, camera) for person in range(5) for camera in cameras[end]]
+        seen.add(tuple(gallery))
+    assert len(seen) > 1
+    assert len(llcm.gallery_rows(table, mode, 0, shots=2)) == 2 * len(gallery)
+
+
+def test_llcm_removes_the_same_identity_in_the_same_camera():
+    table = two_way({"visible": [1, 2, 3], "infrared": [1, 2]})
+    query, gallery = llcm.query_rows(table, "infrared_to_visible"), llcm.gallery_rows(table, "infrared_to_visible", 0)
+    removed = llcm.removed(table, query, gallery)
+    expected = [[here == there for there in places(table, gallery)] for here in places(table, query)]
+    assert removed.tolist() == expected
+    assert removed.sum() == len(query)
+
+
+@pytest.mark.parametrize("module", [regdb, llcm])
+def test_two_way_bad_input(module):
+    table = two_way({"visible": [1], "infrared": []})
+    with pytest.raises(ValueError, match="mode visible_to_infrared: no infrared test image"):
+        module.gallery_rows(table, "visible_to_infrared", 0)
+    with pytest.raises(ValueError, match=r"evaluate.draws: \w+ has no official gallery draws"):
+        module.gallery_rows(table, "infrared_to_visible", 0, draws="official", permutations=Path("x.mat"))
