@@ -1,0 +1,42 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# Threads that wait must not spin: two stages of a laptop share few cores.
+export OMP_WAIT_POLICY := PASSIVE
+# No question to the network on what people run here.
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help install repro test lint benchmark clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+install: .venv/installed ## create .venv and install requirements.txt
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed, $(PYTHON) is older; try make PYTHON=python3.11 …"; exit 1; }
+	@echo "installing the packages of requirements.txt into .venv (some minutes, PyTorch is large)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+repro: .venv/installed ## run the pipeline (dvc repro), print the result table
+	@$(BIN)/python -m stages.parts.run.params
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	@$(BIN)/python -m stages.report --show
+
+test: .venv/installed ## run the tests, print the coverage of stages/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=85
+
+lint: .venv/installed ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+benchmark: .venv/installed ## time our algorithms beside plain ones (minutes)
+	@for each in benchmarks/*.py; do $(BIN)/python $$each || exit 1; done
+
+clean: ## delete what runs left outside of the cache (not data/raw, not .venv)
+	@rm -rf .ckpt logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors

@@ -1,0 +1,127 @@
+"""`python -m stages.pseudo_label`: visible images of the target → a label each, and the network that found them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from dvclive import Live
+
+from stages.parts.agreement import agreement
+from stages.parts.images.store import ImageStore
+from stages.parts.network.backbone import imagenet_weights
+from stages.parts.network.domain_norm import keep_target
+from stages.parts.network.head import Embedder, build
+from stages.parts.run import params, records, seeds, settings
+from stages.parts.run.device import open_device, uses_bfloat16
+from stages.pseudo_label import loop
+from stages.pseudo_label.data import domain
+
+TARGET = Path("data/images/target")
+SOURCE = Path("data/images/source")
+LABELS = Path("data/labels/visible.csv")
+NETWORK = Path("models/pseudo_label.safetensors")
+METRICS = Path("metrics/pseudo_label")
+QUALITY = ("clusters", "unclustered_share", "ari", "nmi", "purity", "pair_precision", "pair_recall", "pair_f", "r_plq",
+           "persons")  # fmt: skip
+SERIES = ("loss_source", "loss_target", "learning_rate", *QUALITY)
+
+
+def main() -> None:
+    """Read parameters and files, find the labels, write."""
+    tree = params.load()
+    spcl: settings.Spcl = params.section(tree, "spcl", settings.Spcl)
+    train: settings.Train = params.section(tree, "train", settings.Train)
+    chosen: settings.Network = params.section(tree, "network", settings.Network)
+    where: settings.Device = params.section(tree, "device", settings.Device)
+    device = open_device(where.name, where.threads)
+    target = domain(ImageStore(TARGET))
+    source = None if spcl.source == "none" else domain(ImageStore(SOURCE))
+    task = loop.Task(spcl, target, source, device, tree["seed"])
+    state = loop.State(_network(chosen, tree["seed"]), np.full(len(target.rows), -1))
+    state.network.half_precision = uses_bfloat16(device, where.precision)
+    last = _last_epoch(spcl, train, chosen)
+    files = [folder / name for folder in (TARGET, SOURCE) for name in ("files.csv", "table.csv")]
+    code = [Path("stages/pseudo_label"), Path("stages/parts")]
+    key = records.fingerprint((spcl, chosen, where), [*files, *code], seed=tree["seed"])
+    checkpoint = records.Checkpoint(f"pseudo_label-{last}", key)
+    if loop.restore(state, task, checkpoint):
+        records.say(f"pseudo_label: going on after epoch {state.epoch} of {last} ({checkpoint.path})")
+    with Live(str(METRICS), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False) as live:
+        for figures in state.history:
+            _log(live, figures)
+
+        def watch(figures: dict[str, Any]) -> None:
+            _log(live, figures)
+            _tell(figures, last)
+
+        loop.run(state, task, checkpoint, watch, last)
+    if train.setting != "unsupervised":
+        state.labels = target.persons
+    _write(state, task, chosen.architecture)
+    checkpoint.delete()
+
+
+def _last_epoch(spcl: settings.Spcl, train: settings.Train, chosen: settings.Network) -> int:
+    """Epochs to run: all; with true labels only those that give `train` its start; none where it needs none."""
+    if train.setting == "unsupervised":
+        return spcl.warmup_epochs + spcl.epochs
+    return spcl.warmup_epochs if chosen.start == "pseudo_label" else 0
+
+
+def _network(chosen: settings.Network, seed: int) -> Embedder:
+    network = build(Embedder, seeds.derive(seed, "pseudo_label", "weights"), chosen.architecture)
+    if chosen.weights == "imagenet":
+        network.backbone.load_state_dict(imagenet_weights(chosen.architecture))
+    elif chosen.weights != "none":
+        network.restore(records.load_tensors(records.resolve(chosen.weights))[0])
+    return network
+
+
+def _log(live: Live, figures: dict[str, Any]) -> None:
+    """One point of every DVC plot; nothing that depends on the clock."""
+    for name in SERIES:
+        if figures.get(name) is not None:
+            live.log_metric(name, figures[name], plot=True)
+    live.next_step()
+
+
+def _tell(figures: dict[str, Any], last: int) -> None:
+    """One line for the person who watches; the clock's figures go to `logs/`."""
+    seconds = figures["cluster_seconds"] + figures["train_seconds"]
+    losses = "  ".join(
+        f"{name.replace('_', ' ')} {figures[name]:.3f}"
+        for name in ("loss_source", "loss_target")
+        if figures[name] is not None
+    )
+    quality = ""
+    if figures["phase"] == "spcl":
+        outside = f"{figures['unclustered_share']:.0%} outside"
+        quality = f"{figures['clusters']:.0f} clusters, {outside}, ARI {figures['ari']:.3f}  "
+    phase = "warm-up" if figures["phase"] == "warmup" else "SpCL"
+    records.say(f"pseudo_label: epoch {figures['epoch']:>3}/{last} {phase}  {losses}  {quality}{seconds:.1f} s")
+    times = {name: round(figures[name], 3) for name in ("cluster_seconds", "train_seconds")}
+    records.append_line(records.LOGS / "pseudo_label_epochs.jsonl", {"epoch": figures["epoch"], **times})
+
+
+def _write(state: loop.State, task: loop.Task, architecture: str) -> None:
+    """Labels by row, the network with the target's batch normalisation, the figures."""
+    network = keep_target(loop.without_classifier(state.network))
+    height, width = task.target.store.pixels.shape[1:3]
+    facts = {
+        "architecture": architecture,
+        "height": task.settings.height or height,
+        "width": task.settings.width or width,
+    }
+    records.save_tensors(NETWORK, network.state_dict(), facts)
+    labels = pd.DataFrame({"row": task.target.rows, "label": state.labels}).sort_values("row")
+    records.write_text(LABELS, labels.to_csv(index=False, lineterminator="\n"))
+    epochs = pd.DataFrame(state.history, columns=["epoch", "phase", *SERIES])
+    records.write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
+    quality = agreement(state.labels, task.target.persons)
+    records.write_json(METRICS.with_suffix(".json"), records.rounded({name: quality[name] for name in QUALITY}))
+
+
+if __name__ == "__main__":
+    with records.stage("pseudo_label"):
+        main()

@@ -1,0 +1,54 @@
+"""One page with the tables, the curves and the pictures; `--show` prints the result table.
+
+Reads   params.yaml (all of it, to list it), metrics/*.json, metrics/evaluate/cmc.csv, metrics/pseudo_label/epochs.csv,
+        metrics/train/epochs.csv, data/{images,labels,rankings}/, logs/*.json where there are any;
+        `--show`: metrics/evaluate.json only
+Writes  metrics/report/index.html
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from stages.parts.run import params, records
+from stages.parts.run.settings import SECTIONS
+from stages.report import inputs, tables
+from stages.report.page import page
+
+FOLDER = Path("metrics/report")
+PAGE = FOLDER / "index.html"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the page, or with `--show` print what was reached."""
+    parser = argparse.ArgumentParser(prog="python -m stages.report", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--show", action="store_true", help="print the result table of metrics/evaluate.json")
+    if parser.parse_args(arguments).show:
+        show()
+        return
+    with records.stage("report"):
+        tree = params.load()
+        sections: dict[str, Any] = {name: params.section(tree, name, kind) for name, kind in SECTIONS.items()}
+        run = inputs.read_run(tree["dataset"], tree["seed"], sections)
+        with records.whole_folder(FOLDER) as folder:
+            records.write_text(folder / PAGE.name, page(run))
+
+
+def show() -> None:
+    """The result table and where the page is."""
+    try:
+        lines = tables.terminal(records.read_json(inputs.EVALUATION))
+    except FileNotFoundError:
+        sys.exit(f"error: {inputs.EVALUATION} is not here; `dvc repro` (or `make repro`) writes it")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        sys.exit(
+            f"error: {inputs.EVALUATION} is not what `python -m stages.evaluate` writes: {' '.join(str(error).split())}"
+        )
+    for line in lines:
+        records.say(line)
+    records.say(f"report: {PAGE}" if PAGE.is_file() else f"report: not written ({PAGE}; `dvc repro report` writes it)")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,122 @@
+"""`python -m stages.train`: visible labels and images of both modalities → network and infrared labels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from dvclive import Live
+
+from stages.parts.images.store import ImageStore
+from stages.parts.network.backbone import imagenet_weights
+from stages.parts.network.head import IdentityNetwork, build
+from stages.parts.run import params, records, seeds, settings
+from stages.parts.run.device import open_device, uses_bfloat16
+from stages.train import loop
+from stages.train.data import TrainingSet, training_set
+
+IMAGES = Path("data/images/target")
+VISIBLE_LABELS = Path("data/labels/visible.csv")
+INFRARED_LABELS = Path("data/labels/infrared.csv")
+PSEUDO_LABEL_NETWORK = Path("models/pseudo_label.safetensors")
+NETWORK = Path("models/network.safetensors")
+METRICS = Path("metrics/train")
+CODE = tuple(Path("stages") / name for name in ("train", "parts"))
+
+
+def main() -> None:
+    """Read parameters and files, train, write."""
+    tree = params.load()
+    kinds = params.SECTIONS
+    method = loop.Method(**{name: params.section(tree, name, kinds[name]) for name in ("train", "den", "otla", "pal")},
+                         seed=tree["seed"])  # fmt: skip
+    network_settings: settings.Network = params.section(tree, "network", settings.Network)
+    where: settings.Device = params.section(tree, "device", settings.Device)
+    device = open_device(where.name, where.threads)
+    data = training_set(ImageStore(IMAGES), VISIBLE_LABELS, method.train)
+    state = loop.new_state(_network(network_settings, data, method.seed), len(data.infrared_rows), method, device)
+    state.network.half_precision = uses_bfloat16(device, where.precision)
+    inputs = [IMAGES / "files.csv", IMAGES / "table.csv", VISIBLE_LABELS, PSEUDO_LABEL_NETWORK, *CODE]
+    sections = (method.train, method.den, method.otla, method.pal, network_settings, where)
+    checkpoint = records.Checkpoint("train", records.fingerprint(sections, inputs, seed=method.seed))
+    if state.restore(checkpoint):
+        records.say(f"train: going on after epoch {state.epoch} of {method.train.epochs} ({checkpoint.path})")
+    with Live(str(METRICS), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False) as live:
+        for figures in state.history:
+            _log(live, figures)
+
+        def watch(figures: dict[str, Any]) -> None:
+            _log(live, figures)
+            _tell(figures, method.train.epochs)
+
+        loop.run(state, data, method, checkpoint, watch)
+    _write(state, data, network_settings.architecture)
+    checkpoint.delete()
+
+
+def _network(chosen: settings.Network, data: TrainingSet, seed: int) -> IdentityNetwork:
+    """The network before the first epoch, from the pseudo-label stage's or from `network.weights`."""
+    network = build(IdentityNetwork, seeds.derive(seed, "train", "weights"), chosen.architecture, data.classes)
+    if chosen.start == "pseudo_label":
+        network.restore(records.load_tensors(PSEUDO_LABEL_NETWORK)[0])
+    elif chosen.weights == "imagenet":
+        network.backbone.load_state_dict(imagenet_weights(chosen.architecture))
+    elif chosen.weights != "none":
+        network.restore(records.load_tensors(records.resolve(chosen.weights))[0])
+    return network
+
+
+SERIES = ("loss", "ce_visible", "triplet_visible", "ce_infrared", "triplet_infrared", "discriminator", "alignment",
+          "learning_rate", "reversal", "accuracy_transport", "accuracy_argmax", "label_entropy", "label_max_share",
+          "empty_labels", "transport_iterations")  # fmt: skip
+
+
+def _log(live: Live, figures: dict[str, Any]) -> None:
+    """One point of every DVC plot; nothing that depends on the clock."""
+    for name in SERIES:
+        if figures[name] is not None:
+            live.log_metric(name, figures[name], plot=True)
+    live.next_step()
+
+
+def _tell(figures: dict[str, Any], epochs: int) -> None:
+    """One line for the person who watches; the clock's figures go to `logs/`."""
+    seconds = figures["train_seconds"] + figures["assign_seconds"]
+    accuracy = figures["accuracy_argmax"] if figures["accuracy_transport"] is None else figures["accuracy_transport"]
+    records.say(
+        f"train: epoch {figures['epoch']:>3}/{epochs}  loss {figures['loss']:.3f}  "
+        f"infrared labels {accuracy:.1%} right  {figures['images'] / figures['train_seconds']:.0f} images/s  "
+        f"{seconds:.1f} s"
+    )
+    times = {name: round(figures[name], 3) for name in ("train_seconds", "assign_seconds")}
+    records.append_line(records.LOGS / "train_epochs.jsonl", {"epoch": figures["epoch"], **times})
+
+
+def _write(state: loop.State, data: TrainingSet, architecture: str) -> None:
+    """The network, the infrared labels, the figures."""
+    kept = {
+        name: value
+        for name, value in state.network.state_dict().items()
+        if name.startswith(("backbone.", "neck.", "classifier."))
+    }
+    height, width = data.store.pixels.shape[1:3]
+    records.save_tensors(NETWORK, kept, {"architecture": architecture, "height": height, "width": width})
+    bank = state.bank
+    labels = pd.DataFrame(
+        {
+            "row": data.infrared_rows,
+            "label": bank.labels.numpy(),
+            "confidence": np.round(bank.confidence.numpy().astype(np.float64), 6),
+            "age": bank.age.numpy(),
+        }
+    )
+    records.write_text(INFRARED_LABELS, labels.to_csv(index=False, lineterminator="\n"))
+    epochs = pd.DataFrame(state.history, columns=["epoch", *SERIES])
+    records.write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
+    last = {name: value for name, value in state.history[-1].items() if value is not None}
+    records.write_json(METRICS.with_suffix(".json"), records.rounded(last | {"labels": data.classes}))
+
+
+if __name__ == "__main__":
+    with records.stage("train"):
+        main()
