@@ -1,0 +1,1 @@
+"""Retrieval by the protocol of the data set."""

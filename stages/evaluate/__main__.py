@@ -106,8 +106,8 @@ def embeddings_of(path: Path, store: ImageStore, settings: Evaluate, device: Dev
 
     def batches(mirrored: bool) -> Iterator[Tensor]:
         for start in records.progress(range(0, len(rows), settings.batch), f"images through {path.name}", "batch"):
-            images = normalise(store.batch(rows[start : start + settings.batch], where))
-            images = resize(images, facts["height"], facts["width"])
+            images = store.batch(rows[start : start + settings.batch], where).float()
+            images = normalise(resize(images, facts["height"], facts["width"]))
             yield images.flip(3) if mirrored else images
 
     values = embed(network, batches(mirrored=False))

@@ -1,0 +1,1 @@
+"""Labels for the visible images, by SpCL."""

@@ -15,7 +15,7 @@ from stages.parts.network.head import Embedder, build
 from stages.parts.run import params, records, seeds, settings
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.pseudo_label import loop
-from stages.pseudo_label.data import domain
+from stages.pseudo_label.data import check, domain
 
 TARGET = Path("data/images/target")
 SOURCE = Path("data/images/source")
@@ -41,10 +41,10 @@ def main() -> None:
     state = loop.State(_network(chosen, tree["seed"]), np.full(len(target.rows), -1))
     state.network.half_precision = uses_bfloat16(device, where.precision)
     last = _last_epoch(spcl, train, chosen)
-    files = [folder / name for folder in (TARGET, SOURCE) for name in ("files.csv", "table.csv")]
-    code = [Path("stages/pseudo_label"), Path("stages/parts")]
-    key = records.fingerprint((spcl, chosen, where), [*files, *code], seed=tree["seed"])
-    checkpoint = records.Checkpoint(f"pseudo_label-{last}", key)
+    check(spcl, target, source, last)
+    checkpoint = records.Checkpoint(
+        f"pseudo_label-{last}", records.fingerprint((spcl, chosen, where), _inputs(chosen), seed=tree["seed"])
+    )
     if loop.restore(state, task, checkpoint):
         records.say(f"pseudo_label: going on after epoch {state.epoch} of {last} ({checkpoint.path})")
     with Live(str(METRICS), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False) as live:
@@ -56,6 +56,8 @@ def main() -> None:
             _tell(figures, last)
 
         loop.run(state, task, checkpoint, watch, last)
+    # DVC misses this folder of curves where there was no epoch.
+    (METRICS / "plots" / "metrics").mkdir(parents=True, exist_ok=True)
     if train.setting != "unsupervised":
         state.labels = target.persons
     _write(state, task, chosen.architecture)
@@ -69,12 +71,24 @@ def _last_epoch(spcl: settings.Spcl, train: settings.Train, chosen: settings.Net
     return spcl.warmup_epochs if chosen.start == "pseudo_label" else 0
 
 
+def _inputs(chosen: settings.Network) -> list[Path]:
+    """Files that a checkpoint belongs to. The pixels, because their size and resampling are in no table."""
+    files = [folder / name for folder in (TARGET, SOURCE) for name in ("pixels.npy", "table.csv")]
+    if chosen.weights not in ("none", "imagenet"):
+        files.append(records.resolve(chosen.weights))
+    return [*files, Path("stages/pseudo_label"), Path("stages/parts")]
+
+
 def _network(chosen: settings.Network, seed: int) -> Embedder:
+    """The network before the first epoch. InputError where `network.weights` does not fit."""
     network = build(Embedder, seeds.derive(seed, "pseudo_label", "weights"), chosen.architecture)
     if chosen.weights == "imagenet":
         network.backbone.load_state_dict(imagenet_weights(chosen.architecture))
     elif chosen.weights != "none":
-        network.restore(records.load_tensors(records.resolve(chosen.weights))[0])
+        try:
+            network.restore(records.load_tensors(records.resolve(chosen.weights))[0])
+        except ValueError as error:
+            raise records.InputError(f"network.weights: {chosen.weights}: {error}") from None
     return network
 
 
@@ -101,7 +115,8 @@ def _tell(figures: dict[str, Any], last: int) -> None:
     phase = "warm-up" if figures["phase"] == "warmup" else "SpCL"
     records.say(f"pseudo_label: epoch {figures['epoch']:>3}/{last} {phase}  {losses}  {quality}{seconds:.1f} s")
     times = {name: round(figures[name], 3) for name in ("cluster_seconds", "train_seconds")}
-    records.append_line(records.LOGS / "pseudo_label_epochs.jsonl", {"epoch": figures["epoch"], **times})
+    line = {"epoch": figures["epoch"], **times}
+    records.append_line(records.LOGS / "pseudo_label_epochs.jsonl", line, anew=figures["epoch"] == 1)
 
 
 def _write(state: loop.State, task: loop.Task, architecture: str) -> None:

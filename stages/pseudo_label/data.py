@@ -61,3 +61,47 @@ def domain(store: ImageStore) -> Domain:
     chosen = store.table.loc[rows].sort_values("path", kind="stable")
     persons = np.unique(chosen["person"].to_numpy(), return_inverse=True)[1].astype(np.int64)
     return Domain(store, chosen["row"].to_numpy(np.int64), persons, chosen["camera"].to_numpy(np.int64))
+
+
+def check(settings: Spcl, target: Domain, source: Domain | None, last: int) -> None:
+    """Refuse before the first epoch what would fail after hours: parameters that do not fit the data or each other.
+
+    last: epochs to run, those of the warm-up included. Raises InputError that names the parameter.
+    """
+    clusters, group = last > settings.warmup_epochs, settings.statistics_group
+    low, high = settings.radius - settings.radius_gap, settings.radius + settings.radius_gap
+    visible = f"{len(target.rows)} visible training images of {target.store.folder / 'table.csv'}"
+    faults = _source_faults(settings, source) if last and source is not None else []
+    if clusters or (last and source is None):
+        faults.append((settings.batch > len(target.rows), f"spcl.batch: {settings.batch} exceeds the {visible}"))
+    if clusters:
+        faults += [
+            (settings.k1 > len(target.rows), f"spcl.k1: {settings.k1} neighbours exceed the {visible}"),
+            (settings.k2 > settings.k1, f"spcl.k2: {settings.k2} exceeds spcl.k1, {settings.k1}"),
+            (
+                not 0 < low <= high < 1,
+                f"spcl.radius: {settings.radius} ± {settings.radius_gap} (spcl.radius_gap) is not between 0 and 1",
+            ),
+            (
+                group is not None and settings.batch % group > 0,
+                f"spcl.batch: {settings.batch} images do not divide into groups of {group} (spcl.statistics_group)",
+            ),
+        ]
+    for wrong, message in faults:
+        if wrong:
+            raise InputError(message)
+
+
+def _source_faults(settings: Spcl, source: Domain) -> list[tuple[bool, str]]:
+    """What `check` asks of the source: whether it is wrong, and the message."""
+    sizes = np.bincount(source.persons)
+    images = int(np.where(sizes > 1, settings.instances, 1).sum())
+    table = source.store.folder / "table.csv"
+    return [
+        (len(sizes) < 2, f"{table}: all visible training images show one identity, expected 2 or more"),
+        (
+            settings.batch > images,
+            f"spcl.batch: {settings.batch} exceeds the {images} images that {len(sizes)} identities of {table} give, "
+            f"{settings.instances} each (spcl.instances)",
+        ),
+    ]

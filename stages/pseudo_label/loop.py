@@ -82,10 +82,8 @@ def begin(state: State, task: Task, warming: bool) -> None:
     """Network, memory and optimiser at the start of the warm-up, or of SpCL itself.
 
     Warm-up: on a labelled source a classifier joins the network, without one every image is its own class of the
-    memory. SpCL: every batch normalisation becomes a pair, one for each domain, with equal state. A network that a
-    warm-up trained has seen the source alone, so the target's statistics are measured before the memory is filled.
+    memory. SpCL: every batch normalisation becomes a pair, one for each domain, with equal state.
     """
-    settings = task.settings
     if warming and task.source is not None:
         state.network = with_classifier(state.network, task)
         state.memory = None
@@ -94,11 +92,9 @@ def begin(state: State, task: Task, warming: bool) -> None:
         if not warming:
             separate_statistics(state.network, task)
         state.network.to(task.device).to(memory_format=torch.channels_last)
-        if not warming and task.source is not None and settings.warmup_epochs:
-            measure_statistics(state.network, task)
         state.memory = fill_memory(state.network, task)
     state.network.to(task.device).to(memory_format=torch.channels_last)
-    state.optimiser = new_optimiser(state.network, settings)
+    state.optimiser = new_optimiser(state.network, task.settings)
 
 
 def with_classifier(network: Embedder, task: Task) -> IdentityNetwork:
@@ -121,11 +117,17 @@ def without_classifier(network: Embedder) -> Embedder:
 
 
 def fill_memory(network: Embedder, task: Task) -> HybridMemory:
-    """A row for each source class (unit mean of its embeddings) and for each target image, every one its own label."""
+    """A row for each source class (unit mean of its embeddings) and for each target image, every one its own label.
+
+    A network that a warm-up trained has seen the source alone: it embeds the source as it is, the target only after
+    the target's statistics are measured.
+    """
     settings, rows = task.settings, []
     if task.source is not None:
         embeddings = embed(network, task.source.clean(settings, task.device))
         rows.append(class_rows(embeddings, torch.from_numpy(task.source.persons)))
+        if settings.warmup_epochs:
+            measure_statistics(network, task)
     rows.append(embed(network, task.target.clean(settings, task.device)))
     stacked = torch.cat(rows).to(task.device)
     return HybridMemory(stacked, torch.arange(len(stacked)), settings.momentum, settings.temperature)
@@ -178,6 +180,11 @@ def relabel(state: State, task: Task) -> dict[str, Any]:
     counts = np.bincount(reliable.labels)
     state.labels = np.where(counts[reliable.labels] > 1, reliable.labels, -1)
     quality = agreement(state.labels, task.target.persons)
+    if not quality["clusters"]:
+        records.say(
+            f"pseudo_label: epoch {state.epoch + 1} has no cluster at spcl.radius {settings.radius}: "
+            "every image is a class of its own"
+        )
     return {name: round(value, 6) for name, value in quality.items()}
 
 
@@ -256,11 +263,11 @@ def supervised_step(network: IdentityNetwork, images: Tensor, persons: Tensor) -
 
 
 def learning_rate(epoch: int, settings: Spcl) -> float:
-    """The rate of an epoch (from 0, the warm-up's included): `warmup_rate`, decayed in the warm-up's last quarter,
-    then SpCL's steps down every `decay_every` epochs.
+    """The rate of an epoch (from 0, the warm-up's included): `warmup_rate`, decayed in the epochs of the warm-up's
+    last quarter, then SpCL's steps down every `decay_every` epochs.
     """
     if epoch < settings.warmup_epochs:
-        late = epoch >= settings.warmup_epochs * 3 // 4
+        late = 4 * epoch >= 3 * settings.warmup_epochs
         return settings.warmup_rate * (settings.decay if late else 1)
     past = (epoch - settings.warmup_epochs) // settings.decay_every
     return float(settings.learning_rate * settings.decay**past)

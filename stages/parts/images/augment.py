@@ -19,10 +19,13 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:
-    """float (B, 3, H, W) → (B, 3, height, width), bicubic with antialiasing; unchanged where it fits already."""
+    """float (B, 3, H, W), 0 to 255 → (B, 3, height, width), bicubic with antialiasing; unchanged where it fits already.
+
+    Bicubic overshoots at edges; what leaves 0 to 255 is clipped, as in a picture of bytes.
+    """
     if images.shape[2:] == (height, width):
         return images
-    return functional.interpolate(images, (height, width), mode="bicubic", antialias=True)
+    return functional.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(0, 255)
 
 
 def flip(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
@@ -31,7 +34,7 @@ def flip(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
 
 
 def grayscale(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    """Replace the three channels by luma (ITU-R 601-2) with the given chance; before normalisation or after."""
+    """Replace the three channels of float images by luma (ITU-R 601-2) with the given chance."""
     luma = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
     grey = (images * luma).sum(1, keepdim=True).expand_as(images)
     return torch.where(_draw(images, chance, generator), grey, images)
