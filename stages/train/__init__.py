@@ -1,0 +1,1 @@
+"""Training across modalities: DEN, OTLA and PAL."""

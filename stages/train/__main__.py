@@ -37,7 +37,9 @@ def main() -> None:
     state = loop.new_state(_network(network_settings, data, method.seed), len(data.infrared_rows), method, device)
     state.network.half_precision = uses_bfloat16(device, where.precision)
     inputs = [IMAGES / "files.csv", IMAGES / "table.csv", VISIBLE_LABELS, PSEUDO_LABEL_NETWORK, *CODE]
-    sections = (method.train, method.den, method.otla, method.pal, network_settings, where)
+    inputs += _given_weights(network_settings)
+    size = settings.Images(*data.store.pixels.shape[1:3])  # the files above are the same at every size
+    sections = (method.train, method.den, method.otla, method.pal, network_settings, where, size)
     checkpoint = records.Checkpoint("train", records.fingerprint(sections, inputs, seed=method.seed))
     if state.restore(checkpoint):
         records.say(f"train: going on after epoch {state.epoch} of {method.train.epochs} ({checkpoint.path})")
@@ -57,13 +59,20 @@ def main() -> None:
 def _network(chosen: settings.Network, data: TrainingSet, seed: int) -> IdentityNetwork:
     """The network before the first epoch, from the pseudo-label stage's or from `network.weights`."""
     network = build(IdentityNetwork, seeds.derive(seed, "train", "weights"), chosen.architecture, data.classes)
-    if chosen.start == "pseudo_label":
-        network.restore(records.load_tensors(PSEUDO_LABEL_NETWORK)[0])
-    elif chosen.weights == "imagenet":
+    if chosen.start == "weights" and chosen.weights == "imagenet":
         network.backbone.load_state_dict(imagenet_weights(chosen.architecture))
-    elif chosen.weights != "none":
-        network.restore(records.load_tensors(records.resolve(chosen.weights))[0])
+    for path in [PSEUDO_LABEL_NETWORK] if chosen.start == "pseudo_label" else _given_weights(chosen):
+        tensors, _ = records.load_tensors(path)
+        try:
+            network.restore(tensors)
+        except ValueError as error:
+            raise records.InputError(f"{path}: {error}") from None
     return network
+
+
+def _given_weights(chosen: settings.Network) -> list[Path]:
+    """The file that `network.weights` names, if it names one."""
+    return [] if chosen.weights in ("none", "imagenet") else [records.resolve(chosen.weights)]
 
 
 SERIES = ("loss", "ce_visible", "triplet_visible", "ce_infrared", "triplet_infrared", "discriminator", "alignment",
@@ -89,7 +98,8 @@ def _tell(figures: dict[str, Any], epochs: int) -> None:
         f"{seconds:.1f} s"
     )
     times = {name: round(figures[name], 3) for name in ("train_seconds", "assign_seconds")}
-    records.append_line(records.LOGS / "train_epochs.jsonl", {"epoch": figures["epoch"], **times})
+    line = {"epoch": figures["epoch"], **times}
+    records.append_line(records.LOGS / "train_epochs.jsonl", line, anew=figures["epoch"] == 1)
 
 
 def _write(state: loop.State, data: TrainingSet, architecture: str) -> None:
@@ -114,7 +124,7 @@ def _write(state: loop.State, data: TrainingSet, architecture: str) -> None:
     epochs = pd.DataFrame(state.history, columns=["epoch", *SERIES])
     records.write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
     last = {name: value for name, value in state.history[-1].items() if value is not None}
-    records.write_json(METRICS.with_suffix(".json"), records.rounded(last | {"labels": data.classes}))
+    records.write_json(METRICS.with_suffix(".json"), records.rounded(last | {"labels": data.classes}, 6))
 
 
 if __name__ == "__main__":

@@ -35,17 +35,17 @@ def training_set(store: ImageStore, labels: Path, settings: Train) -> TrainingSe
     """The training images of `store` with the visible labels of the CSV `labels` (columns row, label).
 
     Images of label -1, and of a label that occurs once, are dropped (paper), or made a class of their own
-    (`keep_outliers`). Labels are renumbered 0..classes-1 in ascending order.
-    Raises InputError where the file does not fit the table, or an identity of the supervised setting has no label.
+    (`keep_outliers`). Labels are renumbered 0..classes-1 in ascending order. In the supervised setting infrared images
+    of an identity without a visible label are dropped too.
+    Raises InputError where the file does not fit the table, where labels are too few for a batch, and where an identity
+    of the supervised setting has two labels or no infrared images.
     """
     visible = store.rows(TRAINING, "visible")
     infrared = store.rows(TRAINING, "infrared")
-    if not len(infrared):
-        raise InputError(f"{store.folder / 'table.csv'}: no infrared training images")
-    given = pd.read_csv(labels)
-    if list(given.columns) != ["row", "label"] or not np.array_equal(given["row"], visible):
-        raise InputError(f"{labels}: its rows are not the {len(visible)} visible training images of {store.folder}")
-    label = given["label"].to_numpy(np.int64)
+    for modality, rows in (("visible", visible), ("infrared", infrared)):
+        if not len(rows):
+            raise InputError(f"{store.folder / 'table.csv'}: no {modality} training images")
+    label = _read_labels(labels, visible, store.folder)
     values, counts = np.unique(label, return_counts=True)
     outlier = (label == -1) | np.isin(label, values[counts == 1])
     if settings.keep_outliers:
@@ -54,13 +54,15 @@ def training_set(store: ImageStore, labels: Path, settings: Train) -> TrainingSe
     visible, label = visible[~outlier], label[~outlier]
     classes, compact = np.unique(label, return_inverse=True)
     if len(classes) < settings.persons:
-        raise InputError(f"{labels}: {len(classes)} labels with two images or more, train.persons: {settings.persons}")
+        enough = "" if settings.keep_outliers else " with two images or more"
+        raise InputError(
+            f"{labels}: {len(classes)} labels{enough}, but a batch takes train.persons = {settings.persons} of them"
+        )
     person = store.table["person"].to_numpy()
     truth = None
     if settings.setting == "supervised":
-        number = {int(person[row]): int(entry) for row, entry in zip(visible, compact, strict=True)}
-        infrared = infrared[np.isin(person[infrared], list(number))]
-        truth = np.array([number[int(p)] for p in person[infrared]], dtype=np.int64)
+        infrared = infrared[np.isin(person[infrared], person[visible])]
+        truth = _true_labels(person[visible], compact, person[infrared], labels)
     return TrainingSet(
         store,
         visible,
@@ -71,6 +73,31 @@ def training_set(store: ImageStore, labels: Path, settings: Train) -> TrainingSe
         person[infrared],
         len(classes),
     )
+
+
+def _read_labels(path: Path, rows: np.ndarray, folder: Path) -> np.ndarray:
+    """The labels (N,) int64 of a CSV whose rows must be `rows`; -1 or more each."""
+    try:
+        given = pd.read_csv(path)
+    except ValueError as error:  # pandas' own name no file
+        raise InputError(f"{path}: {error}") from None
+    if list(given.columns) != ["row", "label"] or not np.array_equal(given["row"], rows):
+        raise InputError(f"{path}: its rows are not the {len(rows)} visible training images of {folder}")
+    if given["label"].dtype != np.int64 or given["label"].min() < -1:
+        raise InputError(f"{path}: column label holds something that is not a whole number from -1")
+    return given["label"].to_numpy()
+
+
+def _true_labels(visible: np.ndarray, labels: np.ndarray, infrared: np.ndarray, path: Path) -> np.ndarray:
+    """The labels (R,) of the persons `infrared` (R,), from the persons (V,) and labels (V,) of visible images."""
+    number: dict[int, int] = {}
+    for person, label in zip(visible.tolist(), labels.tolist(), strict=True):
+        if number.setdefault(person, label) != label:
+            raise InputError(f"{path}: person {person} has two labels, train.setting supervised needs one a person")
+    alone = np.setdiff1d(visible, infrared)
+    if len(alone):
+        raise InputError(f"person {alone[0]} has visible training images only, train.setting supervised needs both")
+    return np.array([number[person] for person in infrared.tolist()], dtype=np.int64)
 
 
 def pictures(

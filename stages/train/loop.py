@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,13 +95,21 @@ def run(
     checkpoint: records.Checkpoint,
     watch: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Train `state` to the last epoch; after each one write the checkpoint and give `watch` the epoch's figures."""
+    """Train `state` to the last epoch; after each one write the checkpoint and give `watch` the epoch's figures.
+
+    Raises FloatingPointError at the first loss or prediction that is not finite: it names the step and the terms, and
+    where the state of the last finished epoch is.
+    """
     for epoch in range(state.epoch, method.train.epochs):
         started = time.perf_counter()
         batches, paired = draw_batches(state.bank, data, method, epoch)
-        figures = train_epoch(state, data, method, batches, paired, checkpoint.path)
-        trained = time.perf_counter()
-        figures |= assign(state, data, method)
+        try:
+            figures = train_epoch(state, data, method, batches, paired)
+            trained = time.perf_counter()
+            figures |= assign(state, data, method)
+        except FloatingPointError as error:
+            where = f"the state after epoch {epoch} is in {checkpoint.path}" if epoch else "no epoch was finished"
+            raise FloatingPointError(f"epoch {epoch + 1}, {error}; {where}") from None
         seconds = {"train_seconds": trained - started, "assign_seconds": time.perf_counter() - trained}
         state.epoch += 1
         state.history.append(figures)
@@ -113,7 +120,7 @@ def run(
 def draw_batches(bank: LabelBank, data: TrainingSet, method: Method, epoch: int) -> tuple[CrossModalBatches, bool]:
     """The batches of an epoch, and whether their infrared images have labels (Algorithm 1, line 5).
 
-    The bank starts with random labels, as the paper's and the released code's does; before
+    Where the first epoch has labels already, they are random, as in the released code; before
     `otla.infrared_from_epoch`, and without any assignment, infrared images come from one pool and have none.
     """
     settings = method.train
@@ -139,12 +146,10 @@ def train_epoch(
     method: Method,
     batches: CrossModalBatches,
     paired: bool,
-    good: Path,
 ) -> dict[str, Any]:
     """One pass over `batches` (Algorithm 1, lines 4 to 7); returns the mean of each loss term and the rates used.
 
-    Raises FloatingPointError at the first loss that is not finite: it names the step, the terms and `good`, where the
-    state of the last finished epoch is.
+    Raises FloatingPointError at the first loss that is not finite: it names the step and the terms.
     """
     settings, device = method.train, state.network.classifier.weight.device
     epoch = state.epoch
@@ -159,7 +164,8 @@ def train_epoch(
     reversal = 0.0
     each = zip(batches.visible, batches.infrared, batches.labels, strict=True)
     what = f"train: epoch {epoch + 1}/{settings.epochs}"
-    for visible, infrared, label in records.progress(each, what, "step", len(batches.labels)):
+    bar = records.progress(each, what, "step", len(batches.labels))
+    for step, (visible, infrared, label) in enumerate(bar, 1):
         images = torch.cat(
             [
                 pictures(data.store, data.visible_rows[visible], device, settings, generator, grey=True),
@@ -178,7 +184,7 @@ def train_epoch(
             modality = state.discriminator(reverse_gradient(features, reversal), generator)
         terms = loss_terms(outputs, modality, labels, labels if paired else None, settings, method.pal)
         loss = total(terms, weight)
-        _refuse_non_finite(loss, terms, state, good)
+        _refuse_non_finite(loss, terms, step)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         state.optimiser.step()
@@ -186,25 +192,27 @@ def train_epoch(
             sums[name] = sums.get(name, 0) + term.detach()
     names = ("loss", *weight)
     means = {name: round(float(sums[name]) / len(batches.labels), 6) if name in sums else None for name in names}
-    return {"epoch": epoch + 1, **means, "learning_rate": rate, "reversal": round(reversal, 6)}
+    return {"epoch": epoch + 1, **means, "learning_rate": round(rate, 10), "reversal": round(reversal, 6)}
 
 
-def _refuse_non_finite(loss: Tensor, terms: dict[str, Tensor], state: State, good: Path) -> None:
+def _refuse_non_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
     if torch.isfinite(loss):
         return
-    bad = ", ".join(f"{name} = {float(term)}" for name, term in terms.items() if not torch.isfinite(term))
-    where = f"the state after epoch {state.epoch} is in {good}" if state.epoch else "no epoch was finished"
-    raise FloatingPointError(f"epoch {state.epoch + 1}, step {state.step}: the loss is not finite ({bad}); {where}")
+    bad = [f"{name} = {term.item():g}" for name, term in terms.items() if not torch.isfinite(term)]
+    raise FloatingPointError(f"step {step}: the loss is not finite ({', '.join(bad) or 'but every term is'})")
 
 
 def assign(state: State, data: TrainingSet, method: Method) -> dict[str, Any]:
     """Predict all infrared training images and write their labels to the bank (Algorithm 1, lines 8 to 14).
 
     Evaluation mode, clean images. Returns the figures of the labels; true identities appear in these only.
+    Raises FloatingPointError for predictions that are not finite.
     """
     device = state.network.classifier.weight.device
     batches = clean_batches(data.store, data.infrared_rows, device)
     log_predictions = gather(state.network, state.network.predict, batches).log_softmax(1)  # (R, C)
+    if log_predictions.isnan().any():
+        raise FloatingPointError("after the last step: the predictions are not finite")
     confidence, argmax = log_predictions.exp().max(1)
     labels, iterations = argmax, None
     if method.otla.assignment == "transport":
@@ -220,6 +228,11 @@ def assign(state: State, data: TrainingSet, method: Method) -> dict[str, Any]:
             tolerance=method.otla.tolerance,
             max_iterations=method.otla.max_iterations,
         )
+        if not transport.converged:
+            steps, goal = transport.iterations, method.otla.tolerance
+            records.say(
+                f"train: transport stopped after {steps} iterations at {transport.error:.1e}, wanted {goal:.1e}"
+            )
         labels, confidence, iterations = transport.labels, transport.confidence, transport.iterations
     state.bank.advance()
     state.bank.write(np.arange(len(labels)), labels, confidence)

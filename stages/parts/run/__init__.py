@@ -1,0 +1,1 @@
+"""What every run needs: parameters, a device, seeds, records."""

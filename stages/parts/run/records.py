@@ -88,10 +88,10 @@ def write_json(path: Path, tree: Any) -> None:
     write_text(path, json.dumps(tree, indent=2) + "\n")
 
 
-def append_line(path: Path, tree: Any) -> None:
-    """Add `tree` as one JSON line to a log."""
+def append_line(path: Path, tree: Any, anew: bool = False) -> None:
+    """Add `tree` as one JSON line to a log, or begin the log `anew` with it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as opened:
+    with path.open("w" if anew else "a") as opened:
         opened.write(json.dumps(tree) + "\n")
 
 
@@ -199,3 +199,7 @@ def restore_optimiser(
             number, entry = name.removeprefix(prefix).split(".")
             state.setdefault(int(number), {})[entry] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, entry in optimiser.state.items():
+        for name, value in entry.items():
+            if value.shape == parameter.shape:  # in the weights' memory layout again, as before the interruption
+                entry[name] = torch.empty_like(parameter).copy_(value)

@@ -1,0 +1,119 @@
+"""The loss of a batch: the reference implementation's numbers for the whole, and what switches take away."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stages.parts.network.head import Outputs
+from stages.parts.run import params
+from stages.parts.run.settings import Den, Pal, Train
+from stages.train.objective import loss_terms, total, weights
+
+ORDER = ("ce_visible", "triplet_visible", "ce_infrared", "triplet_infrared", "discriminator", "alignment")
+
+
+@pytest.fixture(scope="module")
+def paper() -> tuple[Train, Den, Pal]:
+    """The sections of the profile that holds the paper's setting."""
+    tree = params.load(Path(__file__).parents[1] / "params.yaml") | {"dataset": "sysu_mm01"}
+    return tuple(params.section(tree, *section) for section in (("train", Train), ("den", Den), ("pal", Pal)))
+
+
+def batch(count: int = 6, seed: int = 0) -> tuple[Outputs, Tensor, Tensor]:
+    """Outputs of 2 · `count` images, their modality logits, labels of one half."""
+    generator = torch.Generator().manual_seed(seed)
+    pooled, logits, levels = (torch.randn(2 * count, size, generator=generator) for size in (8, 5, 20))
+    return Outputs(pooled, logits, levels), torch.randn(2 * count, generator=generator), torch.arange(count) // 2
+
+
+@pytest.mark.parametrize("setting", ["semi_supervised", "unsupervised", "supervised"])
+def test_the_whole_loss_is_the_reference_s(gold, paper, setting):
+    """Value, every term, and the gradients of features, logits and discriminator output, in float64."""
+    expected = gold("otla/total_loss.npz")
+    train, den, pal = paper
+    feat, cls, dis = (torch.from_numpy(expected[name]).double() for name in ("feat", "cls", "dis"))
+    modality = torch.logit(dis.squeeze(1))
+    for leaf in (feat, cls, modality):
+        leaf.requires_grad_()
+    visible = torch.from_numpy(expected["label_rgb"])
+    infrared = torch.from_numpy(expected["label_ir"]) if setting == "supervised" else visible
+    terms = loss_terms(Outputs(feat, cls, feat), modality, visible, infrared, train, pal)
+    loss = total(terms, weights(train, den, pal))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected[f"{setting}_loss"]), rel=1e-9)
+    parts = [float(terms[name].detach()) for name in ORDER]
+    np.testing.assert_allclose(parts, expected[f"{setting}_parts"], rtol=1e-7)
+    np.testing.assert_allclose(feat.grad, expected[f"{setting}_grad_feat"], atol=1e-9)
+    np.testing.assert_allclose(cls.grad, expected[f"{setting}_grad_cls"], atol=1e-9)
+    through_sigmoid = expected[f"{setting}_grad_dis"][:, 0] * (dis * (1 - dis))[:, 0].numpy()
+    np.testing.assert_allclose(modality.grad, through_sigmoid, atol=1e-9)
+
+
+def test_weights_of_the_paper_s_setting(paper):
+    """1, 1, 0.1, 0.5 as in the released code; λ1 = λ2 = 1 of Eq. 11."""
+    assert weights(*paper) == dict(zip(ORDER, (1.0, 1.0, 0.1, 0.5, 1.0, 1.0), strict=True))
+
+
+def test_every_weight_comes_from_its_own_parameter(paper):
+    train, den, pal = paper
+    numbers = {f"weight_{name}": float(number) for number, name in enumerate(ORDER[:4], 2)}
+    found = weights(replace(train, **numbers), replace(den, weight=6.0), replace(pal, weight=7.0))
+    assert found == dict(zip(ORDER, (2.0, 3.0, 4.0, 5.0, 6.0, 7.0), strict=True))
+
+
+def test_total_is_the_weighted_sum_of_what_is_there(paper):
+    outputs, modality, labels = batch()
+    terms = loss_terms(outputs, modality, labels, labels, paper[0], paper[2])
+    weight = {name: float(number) for number, name in enumerate(terms, 1)}
+    whole = float(total(terms, weight))
+    assert whole == pytest.approx(sum(weight[name] * float(term) for name, term in terms.items()), rel=1e-6)
+    left = terms.pop("triplet_visible")
+    assert float(total(terms, weight)) == pytest.approx(whole - weight["triplet_visible"] * float(left), rel=1e-5)
+    assert total({"a": torch.tensor(3.0)}, {"a": 0.0, "b": 1.0}) == 0
+
+
+def test_a_term_that_is_switched_off_is_absent_and_the_others_stay(paper):
+    train, _, pal = paper
+    outputs, modality, labels = batch()
+    everything = loss_terms(outputs, modality, labels, labels, train, pal)
+    assert tuple(everything) == ORDER
+    without = {
+        ("discriminator",): loss_terms(outputs, None, labels, labels, train, pal),
+        ("alignment",): loss_terms(outputs, modality, labels, labels, train, replace(pal, enabled=False)),
+        ("ce_infrared", "triplet_infrared"): loss_terms(outputs, modality, labels, None, train, pal),
+    }
+    for gone, terms in without.items():
+        assert terms == {name: term for name, term in everything.items() if name not in gone}
+
+
+def test_each_modality_has_its_own_triplets(paper):
+    """Infrared images that move do not change the visible triplet loss, nor visible ones the infrared."""
+    train, _, pal = paper
+    outputs, modality, labels = batch()
+    before = loss_terms(outputs, modality, labels, labels, train, pal)
+    moved = outputs.pooled.clone()
+    moved[6:] *= 3
+    after = loss_terms(outputs._replace(pooled=moved), modality, labels, labels, train, pal)
+    assert after["triplet_visible"] == before["triplet_visible"]
+    assert after["triplet_infrared"] != before["triplet_infrared"]
+
+
+def test_margin_reaches_both_triplet_terms(paper):
+    """Far beyond all distances every anchor counts, so a margin of 1 more costs 1 more."""
+    train, _, pal = paper
+    outputs, modality, labels = batch()
+    wide, wider = (loss_terms(outputs, modality, labels, labels, replace(train, margin=m), pal) for m in (50.0, 51.0))
+    for name in ("triplet_visible", "triplet_infrared"):
+        assert float(wider[name] - wide[name]) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_infrared_labels_may_differ_from_the_visible_ones(paper):
+    train, _, pal = paper
+    outputs, modality, labels = batch()
+    same, other = (loss_terms(outputs, modality, labels, given, train, pal) for given in (labels, labels.flip(0)))
+    changed = {name for name in ORDER if same[name] != other[name]}
+    assert changed == {"ce_infrared"}  # the triplet sees the same partition under other names

@@ -1,0 +1,712 @@
+"""Cross-modal training on a few small pictures: same bytes, going on, what it may see, and what each switch does."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from stages.parts.assignment.transport import solve
+from stages.parts.images.augment import normalise
+from stages.parts.images.store import ImageStore, create_pixels
+from stages.parts.images.table import read_table, write_table
+from stages.parts.network.backbone import build_backbone
+from stages.parts.network.head import Embedder, IdentityNetwork, build
+from stages.parts.run import params, records, seeds
+from stages.parts.run.settings import SECTIONS
+from stages.train import __main__ as train
+from stages.train import loop
+from stages.train.data import training_set
+from stages.train.schedule import learning_rate
+
+ROOT = Path(__file__).parents[1]
+PERSONS, TEST_PERSONS, IMAGES = 6, 2, 6
+SMALL = {
+    "seed": 3,
+    "dataset": "synthetic",
+    "device.name": "cpu",
+    "device.threads": 1,
+    "network.architecture": "narrow",
+    "network.weights": "none",
+    "network.start": "pseudo_label",
+    "train.epochs": 3,
+    "train.steps": 2,
+    "train.persons": 2,
+    "train.images": 2,
+    "train.learning_rate": 0.01,
+    "train.backbone_rate": 0.5,
+    "train.warmup_epochs": 0,
+    "train.milestones": [2],
+    "otla.infrared_from_epoch": 1,
+}
+TREE = yaml.load((ROOT / "params.yaml").read_text(), params._Loader)
+TREE["profiles"] = {"synthetic": TREE["profiles"]["synthetic"]}  # the others only cost reading
+TABLE, PIXELS = train.IMAGES / "table.csv", train.IMAGES / "pixels.npy"
+
+
+class Project:
+    """A folder with what the earlier stages leave behind, in which the stage is run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "stages").symlink_to(ROOT / "stages")
+        write_images(folder / train.IMAGES)
+        rows = ImageStore(folder / train.IMAGES).rows("train", "visible")
+        self.write_labels(rows, np.arange(len(rows)) // IMAGES)
+        start = build(Embedder, 7, "narrow")
+        records.save_tensors(folder / train.PSEUDO_LABEL_NETWORK, start.state_dict(), {"architecture": "narrow"})
+        self.set()
+
+    def set(self, **changes: Any) -> None:
+        """Write params.yaml: the repository's with SMALL and `changes` (`otla__delta=5`)."""
+        tree = copy.deepcopy(TREE)
+        for name, value in (SMALL | {name.replace("__", "."): value for name, value in changes.items()}).items():
+            *way, leaf = name.split(".")
+            (tree[way[0]] if way else tree)[leaf] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def write_labels(self, rows: np.ndarray, labels: np.ndarray) -> None:
+        """Write data/labels/visible.csv."""
+        path = self.folder / train.VISIBLE_LABELS
+        records.write_text(path, pd.DataFrame({"row": rows, "label": labels}).to_csv(index=False))
+
+    def run(self, **changes: Any) -> dict[str, bytes]:
+        """Train with these parameters; all that was written, by path."""
+        self.set(**changes)
+        for path in (self.folder / train.METRICS, self.folder / "models/network.safetensors"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        train.main()
+        return self.outputs()
+
+    def outputs(self) -> dict[str, bytes]:
+        """What the stage has written, by path."""
+        files = [train.NETWORK, train.INFRARED_LABELS, train.METRICS.with_suffix(".json")]
+        files += sorted(path for path in train.METRICS.rglob("*") if path.is_file())
+        return {str(path): path.read_bytes() for path in files}
+
+    def epochs(self) -> pd.DataFrame:
+        """metrics/train/epochs.csv."""
+        return pd.read_csv(self.folder / train.METRICS / "epochs.csv")
+
+    def infrared(self) -> pd.DataFrame:
+        """data/labels/infrared.csv."""
+        return pd.read_csv(self.folder / train.INFRARED_LABELS)
+
+    def method(self) -> loop.Method:
+        """The parameters as the loop gets them."""
+        tree = params.load(self.folder / "params.yaml")
+        sections = {name: params.section(tree, name, SECTIONS[name]) for name in ("train", "den", "otla", "pal")}
+        return loop.Method(**sections, seed=tree["seed"])  # type: ignore[arg-type]
+
+    def log_predictions(self) -> torch.Tensor:
+        """What the stored network says of the infrared training images, log P (R, C)."""
+        tensors, _ = records.load_tensors(self.folder / train.NETWORK)
+        network = IdentityNetwork("narrow", len(tensors["classifier.weight"])).eval()
+        network.load_state_dict(tensors, strict=False)
+        store = ImageStore(self.folder / train.IMAGES)
+        with torch.no_grad():
+            return network.predict(normalise(store.batch(store.rows("train", "infrared")))).log_softmax(1)
+
+
+def write_images(folder: Path, height: int = 32, width: int = 16) -> None:
+    """PERSONS people to train on and TEST_PERSONS to test on, IMAGES visible and infrared pictures of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    lines: list[dict[str, Any]] = []
+    for person in range(PERSONS + TEST_PERSONS):
+        for modality, camera in (("visible", 1), ("infrared", 3)):
+            split = "train" if person < PERSONS else {"visible": "gallery", "infrared": "query"}[modality]
+            for image in range(IMAGES):
+                path = f"cam{camera}/{person:04d}/{image:04d}.jpg"
+                given = (len(lines), path, 10 + person, camera, modality, split)
+                lines.append(dict(zip(("row", "path", "person", "camera", "modality", "split"), given, strict=True)))
+    write_table(pd.DataFrame(lines), folder / "table.csv")
+    pixels = create_pixels(folder / "pixels.npy", len(lines), height, width)
+    looks = random.integers(0, 256, (PERSONS + TEST_PERSONS, height, width, 3))
+    for line in lines:
+        noisy = looks[line["person"] - 10] + random.normal(0, 30, looks[0].shape)
+        if line["modality"] == "infrared":
+            noisy = noisy.mean(2, keepdims=True)
+        pixels[line["row"]] = noisy.clip(0, 255).astype(np.uint8)
+    pixels.flush()
+    (folder / "files.csv").write_text("row,bytes,sha256\n")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with Prepared(tmp_path) as found:
+        yield found
+
+
+class Prepared:
+    """A project as the current folder, its checkpoints inside, torch's threads restored after."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project, self.patch, self.threads = Project(folder), pytest.MonkeyPatch(), torch.get_num_threads()
+
+    def __enter__(self) -> Project:
+        self.patch.chdir(self.project.folder)
+        self.patch.setattr(records, "ROOT", Path("."))
+        self.patch.setattr(records, "CHECKPOINTS", Path(".ckpt"))
+        return self.project
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()
+        torch.set_num_threads(self.threads)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What an uninterrupted run with SMALL writes."""
+    with Prepared(tmp_path_factory.mktemp("plain")) as plain:
+        return plain.run()
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What the loop passes on while it trains: rows of pictures, labels of batches, the bank after each epoch."""
+    found: dict[str, list[Any]] = {"rows": [], "labels": [], "bank": []}
+
+    def spy(name: str, keep: Callable[..., Any], after: bool = False) -> None:
+        original = getattr(loop, name)
+
+        def wrapper(*given: Any, **named: Any) -> Any:
+            if after:
+                result = original(*given, **named)
+                keep(*given, **named)
+                return result
+            keep(*given, **named)
+            return original(*given, **named)
+
+        monkeypatch.setattr(loop, name, wrapper)
+
+    spy("pictures", lambda store, rows, *_, **__: found["rows"].append(rows))
+    spy("loss_terms", lambda outputs, modality, visible, infrared, *_: found["labels"].append((visible, infrared)))
+    spy("assign", lambda state, *_: found["bank"].append(state.bank.labels.clone()), after=True)
+    return found
+
+
+def differing(one: dict[str, bytes], other: dict[str, bytes]) -> set[str]:
+    return {Path(name).name for name in one | other if one.get(name) != other.get(name)}
+
+
+# Same bytes
+
+
+def test_a_seed_gives_its_bytes_and_another_seed_others(project, expected):
+    assert differing(project.run(), expected) == set()
+    names = differing(project.run(seed=4), expected)
+    assert {"network.safetensors", "infrared.csv", "train.json", "epochs.csv", "loss.tsv"} <= names
+
+
+def test_nothing_depends_on_or_changes_the_global_generators(project, expected):
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    assert differing(project.run(), expected) == set()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(project, expected, monkeypatch, capsys, after):
+    """Interrupted after each epoch, the last one included; the checkpoint is gone in the end."""
+
+    def interrupt(figures: dict[str, Any], _: int) -> None:
+        if figures["epoch"] == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_tell", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            project.run()
+    assert len(list(Path(".ckpt").iterdir())) == 1
+    assert differing(project.run(), expected) == set()
+    assert f"going on after epoch {after} of 3" in capsys.readouterr().out
+    assert list(Path(".ckpt").iterdir()) == []
+
+
+def test_a_killed_process_goes_on_to_the_same_bytes(project, expected):
+    """SIGKILL after the second epoch: no clean-up of any kind has run."""
+    kill = (
+        "import os, signal\nfrom stages.train import __main__ as train\n"
+        "train._tell = lambda figures, _: figures['epoch'] == 2 and os.kill(os.getpid(), signal.SIGKILL)\ntrain.main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("DVC_ROOT", None)
+    done = subprocess.run([sys.executable, "-c", kill], env=environment, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert not Path("models/network.safetensors").exists()
+    assert differing(project.run(), expected) == set()
+    assert list(Path(".ckpt").iterdir()) == []
+
+
+def interrupted(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Leave the checkpoint of a run with these parameters behind, after its first epoch."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_tell", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            project.run(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"otla__delta": 5.0}, {"seed": 4}, {"den__tau": 9.0}], ids=str)
+def test_a_checkpoint_of_other_parameters_is_left_alone(project, expected, monkeypatch, capsys, changes):
+    interrupted(project, monkeypatch, **changes)
+    assert differing(project.run(), expected) == set()
+    assert "going on" not in capsys.readouterr().out
+    assert len(list(Path(".ckpt").iterdir())) == 1
+
+
+def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys):
+    """Labels, images of another size under the same table, and the start weights under the same name."""
+    weights = {"network__start": "weights", "network__weights": "start.safetensors"}
+    shutil.copy(train.PSEUDO_LABEL_NETWORK, "start.safetensors")
+
+    def other_labels() -> None:
+        given = pd.read_csv(train.VISIBLE_LABELS)
+        project.write_labels(given["row"].to_numpy(), given["label"].to_numpy()[::-1])
+
+    def other_weights() -> None:
+        records.save_tensors(Path("start.safetensors"), build(Embedder, 8, "narrow").state_dict())
+
+    for change in (other_labels, lambda: write_images(train.IMAGES, 40, 16), other_weights):
+        interrupted(project, monkeypatch, **weights)
+        change()
+        project.run(**weights)
+        assert "going on" not in capsys.readouterr().out
+    interrupted(project, monkeypatch, **weights)
+    project.run(**weights)
+    assert "going on" in capsys.readouterr().out
+
+
+# What training may see
+
+
+@pytest.mark.parametrize("setting", ["unsupervised", "semi-supervised"])
+def test_infrared_identities_are_for_the_figures_only(project, setting):
+    """Other identities of the infrared images change their accuracy and nothing else."""
+    before, epochs = project.run(train__setting=setting), project.epochs()
+    table = read_table(TABLE)
+    chosen = (table["modality"] == "infrared") & (table["split"] == "train")
+    table.loc[chosen, "person"] = table.loc[chosen, "person"].sample(frac=1, random_state=1).to_numpy()
+    write_table(table, TABLE)
+    changed = differing(project.run(train__setting=setting), before)
+    accuracy = {"accuracy_argmax.tsv", "accuracy_transport.tsv"}
+    assert changed & accuracy
+    assert changed <= accuracy | {"epochs.csv", "train.json", "metrics.json"}
+    columns = [name for name in epochs if "accuracy" not in name]
+    pd.testing.assert_frame_equal(project.epochs()[columns], epochs[columns])
+
+
+def test_pictures_of_test_identities_are_never_read(project, expected, seen):
+    table = read_table(TABLE)
+    test = table.loc[table["split"].isin(["query", "gallery"]), "row"].to_numpy()
+    pixels = np.load(PIXELS, mmap_mode="r+")
+    pixels[test] = 255 - pixels[test]
+    pixels.flush()
+    assert differing(project.run(), expected) == set()
+    assert not np.isin(np.concatenate(seen["rows"]), test).any()
+
+
+def test_validation_identities_are_trained_on(project, expected):
+    """SYSU-MM01's customary training set is train and val."""
+    table = read_table(TABLE)
+    table.loc[table["person"] == 12, "split"] = "val"
+    write_table(table, TABLE)
+    assert differing(project.run(), expected) == set()
+
+
+# Algorithm 1
+
+
+def test_batches_pair_the_modalities_by_visible_label_and_bank(project, seen):
+    """Line 5: from the second epoch on both halves of a batch have the labels of the epoch before, without lag."""
+    project.run()
+    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, project.method().train)
+    visible = dict(zip(data.visible_rows.tolist(), data.visible_labels.tolist(), strict=True))
+    halves = zip(seen["rows"][::2], seen["rows"][1::2], seen["labels"], strict=True)
+    for step, (visible_rows, infrared_rows, (labels, infrared_labels)) in enumerate(halves):
+        assert [visible[row] for row in visible_rows.tolist()] == labels.tolist()
+        assert np.isin(infrared_rows, data.infrared_rows).all()
+        if step < 2:
+            assert infrared_labels is None
+            continue
+        bank = dict(zip(data.infrared_rows.tolist(), seen["bank"][step // 2 - 1].tolist(), strict=True))
+        assert [bank[row] for row in infrared_rows.tolist()] == infrared_labels.tolist() == labels.tolist()
+    assert step == 5
+    assert seen["bank"][-1].tolist() == project.infrared()["label"].tolist()
+
+
+def test_infrared_labels_are_the_transport_of_the_stored_network_s_predictions(project):
+    project.run()
+    transport = solve(project.log_predictions(), 25.0)
+    found = project.infrared()
+    assert found["row"].tolist() == ImageStore(train.IMAGES).rows("train", "infrared").tolist()
+    assert found["label"].tolist() == transport.labels.tolist()
+    np.testing.assert_allclose(found["confidence"], transport.confidence, atol=1e-3)
+    assert (found["age"] == 0).all()
+    counts, last = np.bincount(found["label"], minlength=PERSONS), project.epochs().iloc[-1]
+    assert last["label_max_share"] == pytest.approx(counts.max() / counts.sum(), abs=1e-6)
+    assert last["empty_labels"] == (counts == 0).sum()
+
+
+def test_a_sharp_plan_shares_the_images_out_evenly(project):
+    project.run(otla__delta=5000.0)
+    assert np.bincount(project.infrared()["label"]).tolist() == [IMAGES] * PERSONS
+
+
+def test_argmax_labels_are_the_most_likely_ones(project):
+    project.run(otla__assignment="argmax")
+    confidence, label = project.log_predictions().exp().max(1)
+    assert project.infrared()["label"].tolist() == label.tolist()
+    np.testing.assert_allclose(project.infrared()["confidence"], confidence, atol=1e-5)
+    epochs = project.epochs()
+    assert epochs[["accuracy_transport", "transport_iterations"]].isna().all(axis=None)
+    assert epochs["ce_infrared"].notna().tolist() == [False, True, True]
+
+
+def test_without_assignment_infrared_images_never_have_labels(project, seen):
+    project.run(otla__assignment="none", otla__infrared_from_epoch=0)
+    assert all(infrared is None for _, infrared in seen["labels"])
+    epochs = project.epochs()
+    assert epochs[["ce_infrared", "triplet_infrared", "accuracy_transport"]].isna().all(axis=None)
+    assert epochs[["discriminator", "alignment", "accuracy_argmax"]].notna().all(axis=None)
+
+
+def test_the_visible_prior_gives_labels_their_share_of_visible_images(project):
+    rows = ImageStore(train.IMAGES).rows("train", "visible")
+    project.write_labels(rows, np.repeat([0, 1, 2, 3], (18, 9, 6, 3)))
+    project.run(otla__label_prior="visible", otla__delta=5000.0)
+    assert np.bincount(project.infrared()["label"]).tolist() == [18, 9, 6, 3]
+    project.run(otla__delta=5000.0)
+    assert np.bincount(project.infrared()["label"]).tolist() == [9, 9, 9, 9]
+
+
+def test_from_the_first_epoch_on_labels_start_at_random(project, seen):
+    project.run(otla__infrared_from_epoch=0)
+    assert project.epochs()["ce_infrared"].notna().all()
+    assert seen["labels"][0][0].equal(seen["labels"][0][1])
+
+
+def test_supervised_training_pairs_true_identities(project, seen):
+    project.run(train__setting="supervised", otla__infrared_from_epoch=3)
+    person = read_table(TABLE)["person"].to_numpy()
+    for visible, infrared in zip(seen["rows"][::2], seen["rows"][1::2], strict=True):
+        assert person[visible].tolist() == person[infrared].tolist()
+    assert all(infrared is not None for _, infrared in seen["labels"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [({"den__enabled": False}, "discriminator"), ({"pal__enabled": False}, "alignment")],
+    ids=["den", "pal"],
+)
+def test_a_switch_takes_its_term_away(project, expected, changes, gone):
+    outputs = project.run(**changes)
+    epochs = project.epochs()
+    assert epochs[gone].isna().all()
+    assert (epochs["reversal"] == 0).all() == (gone == "discriminator")
+    assert {"network.safetensors", f"{gone}.tsv"} <= differing(outputs, expected)
+    assert f"metrics/train/plots/metrics/{gone}.tsv" not in outputs
+
+
+def test_without_den_the_discriminator_and_its_necks_stay_as_they_were(project):
+    project.set(den__enabled=False)
+    state, before = trained(project)
+    for name in ("level_necks.0.weight", "level_necks.3.weight"):
+        assert torch.equal(state.network.state_dict()[name], before[name])
+    assert state.optimiser.state.keys().isdisjoint(state.discriminator.parameters())
+
+
+def trained(project: Project) -> tuple[loop.State, dict[str, torch.Tensor]]:
+    """A state after training in this process, and its network's tensors before."""
+    method = project.method()
+    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
+    network = build(IdentityNetwork, 1, "narrow", data.classes)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
+    loop.run(state, data, method, records.Checkpoint("test", "key"), lambda _: None)
+    return state, before
+
+
+def test_the_discriminator_sees_all_levels_or_the_last(project, expected):
+    sizes = build_backbone("narrow").sizes
+    for levels, width in (("all", sum(sizes)), ("last", sizes[-1])):
+        project.set(den__levels=levels)
+        network = IdentityNetwork("narrow", 3)
+        state = loop.new_state(network, 5, project.method(), torch.device("cpu"))
+        assert state.discriminator.first.in_features == width
+    assert "network.safetensors" in differing(project.run(den__levels="last"), expected)
+    assert project.epochs()["discriminator"].notna().all()
+
+
+def test_the_last_level_is_the_identity_neck_s_output(project, monkeypatch):
+    """Behind the neck, as the classifier sees it; the visible and infrared images of every step."""
+    project.set(den__levels="last", train__epochs=1)
+    behind, given = [], []
+    network = IdentityNetwork("narrow", PERSONS)
+    network.neck.register_forward_hook(lambda neck, _, output: behind.append(output) if neck.training else None)
+    original = loop.reverse_gradient
+    monkeypatch.setattr(loop, "reverse_gradient", lambda x, strength: given.append(x) or original(x, strength))
+    method = project.method()
+    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
+    state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
+    loop.run(state, data, method, records.Checkpoint("test", "key"), lambda _: None)
+    assert len(behind) == len(given) == 2
+    assert all(torch.equal(one, other) for one, other in zip(behind, given, strict=True))
+
+
+def test_no_two_epochs_draw_from_the_same_stream(project, monkeypatch):
+    purposes = []
+
+    def spy(name: str) -> None:
+        original = getattr(seeds, name)
+        monkeypatch.setattr(seeds, name, lambda *given: purposes.append(given) or original(*given))
+
+    spy("generator")
+    spy("numpy_generator")
+    project.run()
+    assert len(purposes) == len(set(purposes)) == 1 + 2 * 3  # the discriminator; batches and pictures of three epochs
+
+
+def test_the_reversal_counts_steps(project):
+    """2 / (1 + exp(-tau · step / max_steps)) - 1 at the epoch's last step; `den.step` counts for one batch."""
+    project.run(den__tau=4.0, den__max_steps=100, den__step=5)
+    wanted = [2 / (1 + np.exp(-4 * step / 100)) - 1 for step in (10, 20, 30)]
+    np.testing.assert_allclose(project.epochs()["reversal"], wanted, atol=1e-6)
+
+
+def test_learning_rates_of_both_groups_follow_the_schedule(project):
+    project.set(train__backbone_rate=0.2, train__warmup_epochs=2, train__milestones=[2], train__epochs=3)
+    method = project.method()
+    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
+    network = IdentityNetwork("narrow", data.classes)
+    state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
+    rates: list[list[float]] = []
+
+    def watch(figures: dict[str, Any]) -> None:
+        rates.append([figures["learning_rate"], *(group["lr"] for group in state.optimiser.param_groups)])
+
+    loop.run(state, data, method, records.Checkpoint("test", "key"), watch)
+    wanted = [learning_rate(epoch, 0.01, 2, [2], 0.1) for epoch in range(3)]
+    np.testing.assert_allclose(wanted, [0.005, 0.01, 0.001])
+    np.testing.assert_allclose(rates, [[rate, 0.2 * rate, rate] for rate in wanted])
+    backbone, new = ({id(p) for p in group["params"]} for group in state.optimiser.param_groups)
+    assert backbone == {id(p) for p in network.backbone.parameters()}
+    others = [p for p in (*network.parameters(), *state.discriminator.parameters()) if p.requires_grad]
+    assert new == {id(p) for p in others} - backbone
+    assert [group["weight_decay"] for group in state.optimiser.param_groups] == [0.0005, 0.0005]
+
+
+def test_a_backbone_rate_of_0_leaves_its_weights(project):
+    project.set(train__backbone_rate=0.0)
+    state, before = trained(project)
+    after = state.network.state_dict()
+    assert torch.equal(after["backbone.layer4.0.conv1.weight"], before["backbone.layer4.0.conv1.weight"])
+    assert not torch.equal(after["classifier.weight"], before["classifier.weight"])
+    assert not after["neck.bias"].any()  # frozen at 0
+
+
+def test_the_start_is_the_pseudo_label_network_or_the_given_weights(project):
+    tree = params.load()
+    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, project.method().train)
+    chosen = params.section(tree, "network", SECTIONS["network"])
+    stored, _ = records.load_tensors(train.PSEUDO_LABEL_NETWORK)
+    for start in ("pseudo_label", "weights"):
+        given = {"start": start, "weights": "none" if start == "pseudo_label" else str(train.PSEUDO_LABEL_NETWORK)}
+        tensors = train._network(SECTIONS["network"](**(vars(chosen) | given)), data, 0).state_dict()
+        assert all(torch.equal(tensors[name], stored[name]) for name in stored)
+    fresh = train._network(SECTIONS["network"](**(vars(chosen) | {"start": "weights"})), data, 0).state_dict()
+    assert not torch.equal(fresh["backbone.conv1.weight"], stored["backbone.conv1.weight"])
+
+
+# The visible labels
+
+
+def labelled(project: Project, labels: list[int] | np.ndarray, **changes: Any) -> Any:
+    """The training set with these visible labels."""
+    project.set(**changes)
+    store = ImageStore(train.IMAGES)
+    project.write_labels(store.rows("train", "visible"), np.asarray(labels))
+    return training_set(store, train.VISIBLE_LABELS, project.method().train)
+
+
+def test_images_without_a_cluster_are_dropped_or_classes_of_their_own(project):
+    """Labels 7 and 9 stay, -1 twice and a lone 8 are outliers; numbers are compact and in order."""
+    labels = np.repeat([9, 7, -1, 8], (20, 13, 2, 1))
+    rows = ImageStore(train.IMAGES).rows("train", "visible")
+    data = labelled(project, labels)
+    assert data.visible_rows.tolist() == rows[:33].tolist()
+    assert (data.visible_labels.tolist(), data.classes) == ([1] * 20 + [0] * 13, 2)
+    assert len(data.infrared_rows) == PERSONS * IMAGES
+    data = labelled(project, labels, train__keep_outliers=True)
+    assert data.visible_rows.tolist() == rows.tolist()
+    assert (data.visible_labels.tolist(), data.classes) == ([1] * 20 + [0] * 13 + [2, 3, 4], 5)
+
+
+def test_outliers_can_be_trained_on(project):
+    rows = ImageStore(train.IMAGES).rows("train", "visible")
+    project.write_labels(rows, np.where(np.arange(len(rows)) < 20, np.arange(len(rows)) // 10, -1))
+    project.run(train__keep_outliers=True)
+    assert len(records.load_tensors(train.NETWORK)[0]["classifier.weight"]) == 2 + 16
+    project.run()
+    assert len(records.load_tensors(train.NETWORK)[0]["classifier.weight"]) == 2
+
+
+def test_supervised_labels_are_those_of_the_visible_images(project):
+    labels = np.repeat([5, 3, 2, 8, 1, 0], IMAGES)
+    data = labelled(project, labels, train__setting="supervised")
+    assert data.infrared_truth.tolist() == np.repeat([4, 3, 2, 5, 1, 0], IMAGES).tolist()
+    labels[:IMAGES] = -1  # a person without visible label: its infrared images go too
+    data = labelled(project, labels, train__setting="supervised")
+    assert set(data.infrared_persons) == {11, 12, 13, 14, 15}
+    assert data.infrared_truth.tolist() == np.repeat([3, 2, 4, 1, 0], IMAGES).tolist()
+
+
+@pytest.mark.parametrize("setting", ["unsupervised", "semi-supervised"])
+def test_there_is_no_truth_to_take_but_in_the_supervised_setting(project, setting):
+    assert labelled(project, np.arange(36) // 6, train__setting=setting).infrared_truth is None
+
+
+# One clear line
+
+
+def message(project: Project, **changes: Any) -> str:
+    """The line with which the stage ends."""
+    with pytest.raises(SystemExit) as end, records.stage("train"):
+        project.run(**changes)
+    line = str(end.value)
+    assert line.startswith("error in train: ")
+    assert "\n" not in line
+    return line
+
+
+def test_labels_must_fit_the_table(project):
+    rows = ImageStore(train.IMAGES).rows("train", "visible")
+    for given in (rows[:-1], rows + 1, rows[::-1]):
+        project.write_labels(given, np.zeros(len(given), dtype=int))
+        line = message(project)
+        assert "data/labels/visible.csv: its rows are not the 36 visible training images of data/images/target" in line
+    train.VISIBLE_LABELS.write_text("image,label\n1,2\n")
+    assert "data/labels/visible.csv: its rows are not the 36" in message(project)
+
+
+@pytest.mark.parametrize("wrong", ["", "1.5", "a", "-2"])
+def test_labels_must_be_whole_numbers_from_minus_1(project, wrong):
+    text = train.VISIBLE_LABELS.read_text().splitlines()
+    text[3] = text[3].split(",")[0] + "," + wrong
+    train.VISIBLE_LABELS.write_text("\n".join(text) + "\n")
+    assert "visible.csv: column label holds something that is not a whole number from -1" in message(project)
+
+
+@pytest.mark.parametrize(("content", "words"), [("", "visible.csv: No columns"), (None, "data/labels/visible.csv")])
+def test_labels_must_be_there(project, content, words):
+    train.VISIBLE_LABELS.unlink()
+    if content is not None:
+        train.VISIBLE_LABELS.write_text(content)
+    assert words in message(project)
+
+
+def test_labels_must_fill_a_batch(project):
+    line = message(project, train__persons=7)
+    assert "visible.csv: 6 labels with two images or more, but a batch takes train.persons = 7 of them" in line
+    rows = ImageStore(train.IMAGES).rows("train", "visible")
+    project.write_labels(rows, np.full(len(rows), -1))
+    assert "0 labels with two images or more" in message(project)
+
+
+def test_infrared_labels_must_fill_a_batch(project, monkeypatch):
+    """Where self-training takes every infrared image for one person no batch can be drawn, and that is said."""
+    monkeypatch.setattr(loop.LabelBank, "write", lambda bank, rows, labels, confidence: bank.labels.fill_(0))
+    assert "1 labels have images in both modalities, but a batch takes persons = 2" in message(project)
+
+
+@pytest.mark.parametrize("modality", ["visible", "infrared"])
+def test_both_modalities_are_needed(project, modality):
+    table = read_table(TABLE)
+    table.loc[(table["modality"] == modality) & (table["split"] == "train"), "split"] = "query"
+    write_table(table, TABLE)
+    assert f"data/images/target/table.csv: no {modality} training images" in message(project)
+
+
+def test_supervised_training_needs_infrared_images_of_everybody(project):
+    table = read_table(TABLE)
+    table.loc[(table["modality"] == "infrared") & (table["person"] == 13), "split"] = "query"
+    write_table(table, TABLE)
+    assert "person 13 has visible training images only" in message(project, train__setting="supervised")
+    project.run()
+
+
+def test_supervised_training_needs_one_label_a_person(project):
+    rows = ImageStore(train.IMAGES).rows("train", "visible")
+    project.write_labels(rows, np.arange(len(rows)) // 4)
+    assert "visible.csv: person 10 has two labels" in message(project, train__setting="supervised")
+
+
+@pytest.mark.parametrize("start", ["pseudo_label", "weights"])
+def test_the_pseudo_label_network_must_be_there(project, start):
+    train.PSEUDO_LABEL_NETWORK.unlink()
+    assert "models/pseudo_label.safetensors" in message(project, network__start=start)
+
+
+def test_stored_weights_must_fit(project):
+    other = {name: value for name, value in build(Embedder, 1, "narrow").state_dict().items() if "layer3" not in name}
+    records.save_tensors(train.PSEUDO_LABEL_NETWORK, other)
+    line = message(project)
+    assert "models/pseudo_label.safetensors: stored network: backbone.layer3.0.conv1.weight: found nothing" in line
+    assert "wrong.safetensors is not here" in message(
+        project, network__start="weights", network__weights="wrong.safetensors"
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_last_good_state(project, expected, monkeypatch):
+    """The line names epoch, step, term and file; without the fault the run goes on from there to the same bytes."""
+    calls = []
+
+    def failing(*given: Any) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        terms = original(*given)
+        return terms | ({"alignment": terms["alignment"] * torch.inf} if len(calls) == 4 else {})
+
+    original = loop.loss_terms
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "loss_terms", failing)
+        line = message(project)
+    [good] = Path(".ckpt").iterdir()
+    assert "epoch 2, step 2: the loss is not finite (alignment = inf)" in line
+    assert f"the state after epoch 1 is in {good}" in line
+    assert not train.NETWORK.exists()
+    assert differing(project.run(), expected) == set()
+
+
+def test_weights_that_are_not_finite_end_in_no_labels(project, monkeypatch):
+    """The last step can break the network after its loss was looked at; argmax alone would label on."""
+
+    def broken(parameters: Any) -> None:
+        original(parameters)
+        parameters.param_groups[1]["params"][-1].data.fill_(torch.nan)
+        for group in parameters.param_groups:
+            group["params"][0].data.fill_(torch.nan)
+
+    original = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", broken)
+    line = message(project, otla__assignment="argmax", train__steps=1)
+    assert "epoch 1, after the last step: the predictions are not finite; no epoch was finished" in line
+
+
+def test_a_transport_that_stops_early_is_said(project, capsys):
+    project.run(otla__solver="sinkhorn", otla__max_iterations=1, otla__tolerance=1e-12)
+    assert "train: transport stopped after 1 iterations at " in capsys.readouterr().out
