@@ -1,0 +1,1 @@
+"""The modality discriminator and the reversal of its gradient."""

@@ -1,0 +1,1 @@
+"""Labels for infrared images: optimal transport, and the bank that holds them."""

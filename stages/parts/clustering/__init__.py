@@ -1,0 +1,1 @@
+"""Neighbours, density and memory: how images without labels become clusters."""

@@ -1,0 +1,1 @@
+"""Backbones, what stands on them, and embedding with them."""

@@ -1,0 +1,1 @@
+"""Exact search and the scores of a ranking."""

@@ -1,0 +1,174 @@
+"""The pipeline as a user runs it: `dvc repro` and `dvc exp run` in a repository of its own, with everything small.
+
+One repository for all tests of this file, in the order of the file. It takes two minutes or so, because each of some
+forty stage runs imports PyTorch anew.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from stages.parts.run.settings import Synthesize
+from stages.synthesize.trees import write_tree
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "synthesize": {
+        "train_persons": 10,
+        "val_persons": 2,
+        "test_persons": 6,
+        "images_per_camera": 3,
+        "source_persons": 8,
+        "source_images": 6,
+    },
+    "spcl": {"epochs": 2, "steps": 6, "warmup_epochs": 2, "batch": 16, "k1": 8, "k2": 2, "radius": 0.7},
+    "train": {"epochs": 2, "steps": 4, "persons": 3, "images": 4, "warmup_epochs": 1},
+    "evaluate": {"trials": 3},
+    "device": {"threads": 1},
+}
+pytestmark = pytest.mark.slow
+
+
+class Repository:
+    """A git repository with the pipeline in it, and the commands people use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(folder.parent / "site"),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+        for key in ("NAME", "EMAIL"):
+            self.environment[f"GIT_AUTHOR_{key}"] = self.environment[f"GIT_COMMITTER_{key}"] = "test@example.org"
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """The output of a command; its exit code must be zero, or with `fails` must not."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert (done.returncode != 0) == fails, done.stdout
+        return done.stdout
+
+    def stages(self, *command: str) -> list[str]:
+        """The stages that a command really ran."""
+        return re.findall(r"Running stage '(\w+)'", self.run(*command))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        return (self.folder / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    folder = tmp_path_factory.mktemp("pipeline") / "repository"
+    folder.mkdir()
+    for name in ("stages", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("data", "models"):
+        (folder / name).mkdir()
+        (folder / name / ".gitkeep").touch()
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, leaves in TINY.items():
+        tree[section] |= leaves
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False).replace(": null", ":"))
+    made = Repository(folder)
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "pipeline"]):
+        made.run(*command)
+    made.run("dvc", "repro")
+    made.run("git", "add", "-A")
+    made.run("git", "commit", "-qm", "first run")
+    return made
+
+
+def test_a_run_leaves_nothing_to_do(repository: Repository) -> None:
+    repository.run("dvc", "status", "-q")
+    assert "up to date" in repository.run("dvc", "repro")
+    assert repository.run("git", "status", "--short") == ""
+    assert not list((repository.folder / ".ckpt").glob("*"))
+
+
+def test_the_files_between_the_stages_fit(repository: Repository) -> None:
+    table = pd.read_csv(repository.folder / "data/images/target/table.csv")
+    visible = pd.read_csv(repository.folder / "data/labels/visible.csv")
+    infrared = pd.read_csv(repository.folder / "data/labels/infrared.csv")
+    training = table[table["split"].isin(["train", "val"])]
+    assert visible["row"].tolist() == training.loc[training["modality"] == "visible", "row"].tolist()
+    assert infrared["row"].tolist() == training.loc[training["modality"] == "infrared", "row"].tolist()
+    assert (repository.folder / "metrics/report/index.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("otla.delta=5", ["train", "evaluate", "report"]),
+        ("evaluate.trials=2", ["evaluate", "report"]),
+        ("spcl.source=msmt17", ["source", "pseudo_label", "train", "evaluate", "report"]),
+        ("spcl.source=market1501", []),
+    ],
+)
+def test_a_parameter_reruns_what_reads_it(repository: Repository, change: str, expected: list[str]) -> None:
+    """The last case goes back to the source of the first run, with the other parameters as the second left them."""
+    if change == "spcl.source=market1501":
+        repository.run("git", "checkout", "-q", "--", ".")
+    assert repository.stages("dvc", "exp", "run", "-S", change) == expected
+    if change != "spcl.source=msmt17":
+        repository.run("git", "checkout", "-q", "--", ".")
+        repository.run("dvc", "checkout", "-q")
+
+
+def test_commands_print_what_a_person_understands(repository: Repository) -> None:
+    assert "pseudo_label" in repository.run("dvc", "dag")
+    assert "all.rank1" in repository.run("dvc", "metrics", "show")
+    assert "index.html" in repository.run("dvc", "plots", "show")
+    shown = repository.run(sys.executable, "-m", "stages.report", "--show")
+    assert "Rank-1" in shown
+    assert "metrics/report/index.html" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("spcl.source=markt1501", "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, none"),
+        ("otla.delta=-5", "otla.delta: -5.0 is not a number above 0"),
+        ("data.root=nowhere", "nowhere"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_costs_nothing(repository: Repository, change: str, message: str) -> None:
+    before = repository.read("models/network.safetensors")
+    output = repository.run("dvc", "exp", "run", "-S", change, fails=True)
+    assert message in output
+    assert "Traceback" not in output
+    repository.run("git", "checkout", "-q", "--", ".")
+    repository.run("dvc", "checkout", "-q")
+    assert repository.read("models/network.safetensors") == before
+    repository.run("dvc", "status", "-q")
+
+
+def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: Path) -> None:
+    """A data set that this repository did not write: other identities, other numbers of images, PNG content."""
+    small = Synthesize("none", 7, 9, 0, 5, 2, 4, 4, 80, 40)
+    tree = write_tree("sysu_mm01", tmp_path, small, workers=1)
+    ran = repository.stages("dvc", "exp", "run", "-S", f"data.root={tree.parent}")
+    assert ran == ["prepare", "source", "pseudo_label", "train", "evaluate", "report"] or ran == [
+        "source",
+        "prepare",
+        "pseudo_label",
+        "train",
+        "evaluate",
+        "report",
+    ]
+    repository.run("git", "checkout", "-q", "--", ".")
+    repository.run("dvc", "checkout", "-q")
