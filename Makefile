@@ -2,8 +2,6 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-# Threads that wait must not spin: two stages of a laptop share few cores.
-export OMP_WAIT_POLICY := PASSIVE
 # No question to the network on what people run here.
 export DVC_NO_ANALYTICS := 1
 
@@ -27,6 +25,7 @@ repro: .venv/installed ## run the pipeline (dvc repro), print the result table
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m stages.report --show
 
+test: export OMP_WAIT_POLICY ?= PASSIVE # the stages of the tests share the cores with pytest
 test: .venv/installed ## run the tests, print the coverage of stages/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=85
 
