@@ -35,7 +35,7 @@ lint: .venv/installed ## ruff and mypy
 	@$(BIN)/mypy
 
 benchmark: .venv/installed ## time our algorithms beside plain ones (minutes)
-	@for each in benchmarks/*.py; do $(BIN)/python $$each || exit 1; done
+	@for each in jaccard ranking transport; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 clean: ## delete what runs left outside of the cache (not data/raw, not .venv)
 	@rm -rf .ckpt logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors
