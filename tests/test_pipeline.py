@@ -1,7 +1,7 @@
 """The pipeline as a user runs it: `dvc repro` and `dvc exp run` in a repository of its own, with everything small.
 
-One repository for all tests of this file, in the order of the file. It takes two minutes or so, because each of some
-forty stage runs imports PyTorch anew.
+One repository for all tests of this file, in the order of the file. It takes some minutes, because each of some
+thirty stage runs, and DVC as often, starts Python anew.
 """
 
 import os
@@ -63,6 +63,11 @@ class Repository:
         """The stages that a command really ran."""
         return re.findall(r"Running stage '(\w+)'", self.run(*command))
 
+    def restore(self) -> None:
+        """Back to the committed run, as the README says."""
+        self.run("git", "checkout", "-q", "--", ".")
+        self.run("dvc", "checkout", "-q")
+
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
         return (self.folder / name).read_bytes()
@@ -110,23 +115,16 @@ def test_the_files_between_the_stages_fit(repository: Repository) -> None:
     assert (repository.folder / "metrics/report/index.html").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
+def test_a_parameter_reruns_what_reads_it(repository: Repository) -> None:
+    """Experiments add up: the last goes back to the first source with the values of the first two, which have run."""
+    for change, expected in (
         ("otla.delta=5", ["train", "evaluate", "report"]),
         ("evaluate.trials=2", ["evaluate", "report"]),
         ("spcl.source=msmt17", ["source", "pseudo_label", "train", "evaluate", "report"]),
         ("spcl.source=market1501", []),
-    ],
-)
-def test_a_parameter_reruns_what_reads_it(repository: Repository, change: str, expected: list[str]) -> None:
-    """The last case goes back to the source of the first run, with the other parameters as the second left them."""
-    if change == "spcl.source=market1501":
-        repository.run("git", "checkout", "-q", "--", ".")
-    assert repository.stages("dvc", "exp", "run", "-S", change) == expected
-    if change != "spcl.source=msmt17":
-        repository.run("git", "checkout", "-q", "--", ".")
-        repository.run("dvc", "checkout", "-q")
+    ):
+        assert repository.stages("dvc", "exp", "run", "-S", change) == expected, change
+    repository.restore()
 
 
 def test_commands_print_what_a_person_understands(repository: Repository) -> None:
@@ -142,7 +140,6 @@ def test_commands_print_what_a_person_understands(repository: Repository) -> Non
     ("change", "message"),
     [
         ("spcl.source=markt1501", "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, none"),
-        ("otla.delta=-5", "otla.delta: -5.0 is not a number above 0"),
         ("data.root=nowhere", "nowhere"),
     ],
 )
@@ -151,24 +148,14 @@ def test_bad_input_ends_in_one_line_and_costs_nothing(repository: Repository, ch
     output = repository.run("dvc", "exp", "run", "-S", change, fails=True)
     assert message in output
     assert "Traceback" not in output
-    repository.run("git", "checkout", "-q", "--", ".")
-    repository.run("dvc", "checkout", "-q")
+    repository.restore()
     assert repository.read("models/network.safetensors") == before
-    repository.run("dvc", "status", "-q")
 
 
 def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: Path) -> None:
-    """A data set that this repository did not write: other identities, other numbers of images, PNG content."""
+    """A tree outside the repository with identities, numbers and sizes of its own; the source is the rendered one."""
     small = Synthesize("none", 7, 9, 0, 5, 2, 4, 4, 80, 40)
     tree = write_tree("sysu_mm01", tmp_path, small, workers=1)
     ran = repository.stages("dvc", "exp", "run", "-S", f"data.root={tree.parent}")
-    assert ran == ["prepare", "source", "pseudo_label", "train", "evaluate", "report"] or ran == [
-        "source",
-        "prepare",
-        "pseudo_label",
-        "train",
-        "evaluate",
-        "report",
-    ]
-    repository.run("git", "checkout", "-q", "--", ".")
-    repository.run("dvc", "checkout", "-q")
+    assert sorted(ran[:2]) == ["prepare", "source"]
+    assert ran[2:] == ["pseudo_label", "train", "evaluate", "report"]
