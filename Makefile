@@ -5,10 +5,13 @@ BIN := .venv/bin
 # No question to the network on what people run here.
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help install repro test lint benchmark clean
+# Seeds of the comparisons: a number of them, or a list (0,1,2).
+SEEDS ?= 3
+
+.PHONY: help install repro test lint benchmark clean compare-sources ablation settings priors trials variants
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 install: .venv/installed ## create .venv and install requirements.txt
 
@@ -36,6 +39,20 @@ lint: .venv/installed ## ruff and mypy
 
 benchmark: .venv/installed ## time our algorithms beside plain ones (minutes)
 	@for each in jaccard ranking transport; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+
+compare-sources: .venv/installed ## the four labelled sources (paper Fig. 3, right)
+	@$(BIN)/python -m experiments sources --seeds $(SEEDS)
+
+ablation settings priors variants: .venv/installed
+	@$(BIN)/python -m experiments $@ --seeds $(SEEDS)
+
+ablation: ## the parts of the method, and labels by argmax (paper Table 2, Fig. 4)
+settings: ## unsupervised, semi-supervised, supervised (paper Fig. 3, left)
+priors: ## what transport takes the labels' shares to be
+variants: ## the paper's text and the released code beside params.yaml
+
+trials: .venv/installed ## RegDB's ten trainings, mean and standard deviation
+	@$(BIN)/python -m experiments trials
 
 clean: ## delete what runs left outside of the cache (not data/raw, not .venv)
 	@rm -rf .ckpt logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors

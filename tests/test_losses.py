@@ -150,3 +150,46 @@ def test_whole_objective_equals_the_reference(gold, setting, infrared):
     assert float(loss.detach() + adversary) == pytest.approx(float(expected[f"{setting}_loss"]), rel=1e-6)
     np.testing.assert_allclose(pooled.grad, expected[f"{setting}_grad_feat"], atol=1e-8)
     np.testing.assert_allclose(logits.grad, expected[f"{setting}_grad_cls"], atol=1e-8)
+
+
+def test_triplet_of_some_anchors_sees_all_images():
+    """The means over the two halves of the anchors make the mean over all."""
+    x, labels = random(12, 4), torch.arange(12) % 3
+    halves = [batch_hard_triplet(x, labels, 2.0, half) for half in (slice(0, 6), slice(6, None))]
+    torch.testing.assert_close(sum(halves) / 2, batch_hard_triplet(x, labels, 2.0))
+    assert halves[0] != batch_hard_triplet(x[:6], labels[:6], 2.0)
+
+
+def test_alignment_of_predictions_is_the_papers_text():
+    """Eq. 6 to 9 written out with S = softmax of the logits."""
+    visible, infrared = random(6, 5), random(6, 5, seed=1)
+    v, r = visible.softmax(1), infrared.softmax(1)
+    s_vr = (v @ r.T).softmax(1) @ r
+    s_rr, s_rv = (r @ r.T).softmax(1) @ r, (r @ v.T).softmax(1) @ v
+    expected = [(a * (a.log() - b.log())).sum(1).mean() for a, b in ((v, s_vr), (s_rv, s_rr))]
+    torch.testing.assert_close(list(alignment_terms(visible, infrared, "predictions")), expected)
+
+
+def test_alignment_of_predictions_stays_finite_where_nothing_predicts_a_class():
+    logits = torch.zeros(3, 4)
+    logits[:, 0] = 500.0
+    for values in ("logits", "predictions"):
+        assert all(torch.isfinite(term) for term in alignment_terms(-logits, logits, values))
+
+
+@pytest.mark.parametrize("values", ["logits", "predictions"])
+def test_a_detached_target_has_no_gradient_of_its_own(values):
+    """The visible logits reach L_vr through the attention only; the value is unchanged."""
+    visible, infrared = random(6, 5).requires_grad_(), random(6, 5, seed=1)
+    free = alignment_terms(visible, infrared, values)
+    held = alignment_terms(visible, infrared, values, detach=True)
+    torch.testing.assert_close([term.detach() for term in free], [term.detach() for term in held])
+    gradients = [torch.autograd.grad(term, visible, retain_graph=True)[0] for term in (free[0], held[0])]
+    assert not torch.allclose(*gradients)
+    assert free[1].requires_grad
+    assert not held[1].requires_grad  # of the visible logits, S_rv alone is in it
+
+
+def test_alignment_knows_two_forms():
+    with pytest.raises(ValueError, match="values 'cosines', expected logits or predictions"):
+        prediction_alignment(torch.zeros(3, 4), torch.zeros(3, 4), values="cosines")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.parts.losses.triplet import batch_hard_triplet
 from stages.parts.network.head import Outputs
 from stages.parts.run import params
 from stages.parts.run.settings import Den, Pal, Train
@@ -100,6 +101,30 @@ def test_each_modality_has_its_own_triplets(paper):
     after = loss_terms(outputs._replace(pooled=moved), modality, labels, labels, train, pal)
     assert after["triplet_visible"] == before["triplet_visible"]
     assert after["triplet_infrared"] != before["triplet_infrared"]
+
+
+def test_joint_triplets_see_the_other_modality(paper):
+    """Each modality's anchors against both; without infrared labels there is nothing to join."""
+    train, _, pal = paper
+    joint = replace(train, triplet_scope="joint")
+    outputs, modality, labels = batch()
+    found = loss_terms(outputs, modality, labels, labels, joint, pal)
+    whole = batch_hard_triplet(outputs.pooled, torch.cat([labels, labels]), train.margin)
+    halves = found["triplet_visible"] + found["triplet_infrared"]
+    assert float(halves) / 2 == pytest.approx(float(whole), rel=1e-6)
+    assert found["triplet_visible"] != loss_terms(outputs, modality, labels, labels, train, pal)["triplet_visible"]
+    alone = [loss_terms(outputs, modality, labels, None, given, pal)["triplet_visible"] for given in (train, joint)]
+    assert alone[0] == alone[1]
+
+
+def test_the_form_of_pal_reaches_its_term(paper):
+    train, _, pal = paper
+    outputs, modality, labels = batch()
+    found = [
+        loss_terms(outputs, modality, labels, labels, train, replace(pal, values=values))["alignment"]
+        for values in ("logits", "predictions")
+    ]
+    assert found[0] != found[1]
 
 
 def test_margin_reaches_both_triplet_terms(paper):

@@ -74,7 +74,7 @@ SLIPS = {
     "train.epochs": ("ten", "train.epochs: 'ten' is not a whole number"),
     "train.milestones": (5, "train.milestones: 5 is not a list"),
     "den.enabled": (1, "den.enabled: 1 is not true or false"),
-    "spcl.source": ("markt1501", "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, none"),
+    "spcl.source": ("markt1501", "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, folder, none"),
     "spcl.batch": (True, "spcl.batch: True is not a whole number"),
     "evaluate.modes": (["all", "all"], "evaluate.modes: ('all', 'all') is not a list of"),
     "dataset": ("sysu", "dataset: 'sysu' is not one of synthetic"),

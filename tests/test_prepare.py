@@ -656,6 +656,8 @@ def test_readers_read_what_synthesize_writes(layout: str, tmp_path: Path) -> Non
     trees = pytest.importorskip("stages.synthesize.trees")
     settings = Synthesize(
         layout="none",
+        structure=None,
+        infrared_counts="halves",
         seed=0,
         train_persons=4,
         val_persons=0,

@@ -20,11 +20,13 @@ from stages.synthesize.world import STYLES, WORLD
 
 DEFAULTS = Synthesize(
     layout="sysu_mm01",
+    structure=None,
     seed=0,
     train_persons=80,
     val_persons=10,
     test_persons=40,
     images_per_camera=4,
+    infrared_counts="halves",
     source_persons=120,
     source_images=8,
     height=96,
@@ -462,6 +464,15 @@ def test_the_stage_writes_the_target_and_three_sources(checkout: Path, capsys: p
     assert names == ["DukeMTMC-reID", "MSMT17_V1", "Market-1501-v15.09.15", "SYSU-MM01"]
     assert "data/synthetic/MSMT17_V1: 8 images" in capsys.readouterr().out
     assert (checkout / "logs/synthesize.json").is_file()
+
+
+def test_pictures_of_ones_own_get_the_sources_alone(checkout: Path) -> None:
+    head, rest = (checkout / "params.yaml").read_text().split("\nsynthesize:\n")
+    rest = rest.replace("\n  layout:\n", "\n  layout: sources\n", 1)
+    (checkout / "params.yaml").write_text(f"{head}\nsynthesize:\n{rest}")
+    __main__.main()
+    names = sorted(path.name for path in (checkout / "data/synthetic").iterdir())
+    assert names == ["DukeMTMC-reID", "MSMT17_V1", "Market-1501-v15.09.15"]
 
 
 def test_real_data_leave_an_empty_folder(checkout: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from stages.parts.assignment.bank import LabelBank
 from stages.parts.assignment.transport import solve
 from stages.parts.images.augment import normalise
 from stages.parts.images.store import ImageStore, create_pixels
@@ -89,7 +90,8 @@ class Project:
 
     def outputs(self) -> dict[str, bytes]:
         """What the stage has written, by path."""
-        files = [train.NETWORK, train.INFRARED_LABELS, train.METRICS.with_suffix(".json")]
+        files = [train.NETWORK, train.INFRARED_LABELS, train.COUNTS, train.ATTENTION]
+        files += [train.METRICS.with_suffix(".json")]
         files += sorted(path for path in train.METRICS.rglob("*") if path.is_file())
         return {str(path): path.read_bytes() for path in files}
 
@@ -191,7 +193,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
     spy("pictures", lambda store, rows, *_, **__: found["rows"].append(rows))
     spy("loss_terms", lambda outputs, modality, visible, infrared, *_: found["labels"].append((visible, infrared)))
-    spy("assign", lambda state, *_: found["bank"].append(state.bank.labels.clone()), after=True)
+    spy("assign", lambda labels, *_: found["bank"].append(labels.bank.labels.clone()), after=True)
     return found
 
 
@@ -266,8 +268,21 @@ def interrupted(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: An
 def test_a_checkpoint_of_other_parameters_is_left_alone(project, expected, monkeypatch, capsys, changes):
     interrupted(project, monkeypatch, **changes)
     assert differing(project.run(), expected) == set()
-    assert "going on" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    name, value = next(iter(changes.items()))
+    assert "going on after" not in said
+    assert f"not going on from {next(Path('.ckpt').iterdir())}: {name.replace('__', '.')} {value} there, " in said
     assert len(list(Path(".ckpt").iterdir())) == 1
+
+
+def test_a_checkpoint_under_another_s_name_is_refused(project, monkeypatch):
+    interrupted(project, monkeypatch, otla__delta=5.0)
+    stored = next(Path(".ckpt").iterdir())
+    interrupted(project, monkeypatch, otla__delta=25.0)
+    mine = next(path for path in Path(".ckpt").iterdir() if path != stored)
+    stored.rename(mine)
+    with pytest.raises(records.InputError, match=r"is of other parameters: otla\.delta 5\.0 there, 25\.0 asked for"):
+        project.run(otla__delta=25.0)
 
 
 def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys):
@@ -286,10 +301,10 @@ def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys
         interrupted(project, monkeypatch, **weights)
         change()
         project.run(**weights)
-        assert "going on" not in capsys.readouterr().out
+        assert "going on after" not in capsys.readouterr().out
     interrupted(project, monkeypatch, **weights)
     project.run(**weights)
-    assert "going on" in capsys.readouterr().out
+    assert "going on after" in capsys.readouterr().out
 
 
 # What training may see
@@ -479,7 +494,9 @@ def test_no_two_epochs_draw_from_the_same_stream(project, monkeypatch):
     spy("generator")
     spy("numpy_generator")
     project.run()
-    assert len(purposes) == len(set(purposes)) == 1 + 2 * 3  # the discriminator; batches and pictures of three epochs
+    assert (
+        len(purposes) == len(set(purposes)) == 2 + 2 * 3
+    )  # the discriminator, the batch shown; batches and pictures of three epochs
 
 
 def test_the_reversal_counts_steps(project):
@@ -630,7 +647,7 @@ def test_labels_must_fill_a_batch(project):
 
 def test_infrared_labels_must_fill_a_batch(project, monkeypatch):
     """Where self-training takes every infrared image for one person no batch can be drawn, and that is said."""
-    monkeypatch.setattr(loop.LabelBank, "write", lambda bank, rows, labels, confidence: bank.labels.fill_(0))
+    monkeypatch.setattr(LabelBank, "write", lambda bank, rows, labels, confidence: bank.labels.fill_(0))
     assert "1 labels have images in both modalities, but a batch takes persons = 2" in message(project)
 
 

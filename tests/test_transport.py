@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.parts.assignment import dual as views
 from stages.parts.assignment.dual import FullDual, ThinDual
 from stages.parts.assignment.transport import plan, solve
 
@@ -105,13 +106,94 @@ def test_both_solvers_agree_with_the_slow_twin(images, classes, sharpness, seed)
         torch.testing.assert_close(plan(log_predictions, sharpness, found), expected, rtol=0, atol=1e-7)
 
 
+def objective(dense: torch.Tensor, problem: dict, columns: torch.Tensor) -> float:
+    """What a plan with slack minimises: <Q, -log P> + KL(Q || uniform) / sharpness + KL(m || columns) / slack."""
+    m = dense.sum(dim=0)
+    entropy, excess = torch.xlogy(dense, dense).sum(), torch.xlogy(m, m / columns).sum()
+    cost = -(dense * problem["log_predictions"]).sum()
+    return float(cost + entropy / problem["sharpness"] + excess / problem["slack"])
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(problems(), st.sampled_from([1e-3, 0.1, 1.0, 30.0, 1e4]), st.integers(0, 10**6))
+def test_no_plan_is_better_than_the_one_with_slack(problem, slack, seed):
+    log_predictions, columns, problem = problem["log_predictions"], problem["columns"], problem | {"slack": slack}
+    images, classes = log_predictions.shape
+    if columns is None:
+        columns = torch.full((classes,), 1 / classes, dtype=torch.float64)
+    found = solve(**problem, tolerance=1e-9)
+    dense = plan(log_predictions, problem["sharpness"], found, problem["rows"])
+    assert found.converged
+    wanted = columns * (-found.potentials * slack / problem["sharpness"]).exp()
+    assert float(wanted.sum()) == pytest.approx(1, abs=1e-9)
+    assert found.error == pytest.approx(float((dense.sum(dim=0) - wanted).abs().sum()), abs=1e-9)
+    best = objective(dense, problem, columns)
+    others = [masses(images * classes, seed).view(images, classes).log(), problem["sharpness"] * log_predictions]
+    for other in others:  # the objective is convex: a better plan anywhere is seen on the way to it
+        other = dense.sum(dim=1, keepdim=True) * other.softmax(dim=1)
+        for part in (1e-3, 0.1):
+            mixed = objective((1 - part) * dense + part * other, problem, columns)
+            assert best <= mixed + 1e-9 * (1 + abs(best))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(problems())
+def test_more_slack_moves_the_masses_further_from_those_wanted(problem):
+    """From the plan without slack to every image's own softmax."""
+    log_predictions, sharpness, rows = problem["log_predictions"], problem["sharpness"], problem["rows"]
+    classes = log_predictions.shape[1]
+    columns = torch.full((classes,), 1 / classes).double() if problem["columns"] is None else problem["columns"]
+    excess = []
+    for slack in (0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0):
+        found = solve(**problem, slack=slack, tolerance=1e-9)
+        mass = plan(log_predictions, sharpness, found, rows).sum(dim=0)
+        excess.append(float(torch.xlogy(mass, mass / columns).sum()))
+    np.testing.assert_array_less(excess[:-1], np.array(excess[1:]) + 1e-7)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_order_of_images_and_names_of_classes_do_not_matter(solver):
+@pytest.mark.parametrize("slack", [0.2, 20.0])
+@pytest.mark.parametrize(("sharpness", "peak"), [(1.0, 4.0), (5.0, 0.0), (20.0, 0.0)])
+def test_a_plan_with_slack_is_pots(solver, slack, sharpness, peak):
+    """Python Optimal Transport with the images' masses held; KL(Q || uniform) is asked for by a reference of ones."""
+    log_predictions = predictions(40, 6, spread=0.2 if sharpness > 10 else 0.7, peak=peak, seed=3)
+    rows, columns = masses(40, 1) / masses(40, 1).sum(), masses(6, 2) / masses(6, 2).sum()
+    expected = ot.unbalanced.sinkhorn_unbalanced(
+        rows,
+        columns,
+        -log_predictions,
+        1 / sharpness,
+        (math.inf, 1 / slack),
+        c=torch.ones_like(log_predictions),
+        numItermax=100_000,
+        stopThr=1e-13,
+    )
+    assert float(expected.sum()) == pytest.approx(1, abs=1e-9)
+    found = solve(log_predictions, sharpness, rows, columns, solver, 1e-10, slack=slack)
+    assert found.converged
+    torch.testing.assert_close(plan(log_predictions, sharpness, found, rows), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_between_no_slack_and_much(solver):
+    log_predictions = predictions(70, 6, peak=2.0)
+    options = {"sharpness": 5.0, "solver": solver, "tolerance": 1e-10}
+    balanced, little, much = (solve(log_predictions, slack=slack, **options) for slack in (0.0, 1e-7, 1e7))
+    dense = [plan(log_predictions, 5.0, found) for found in (balanced, little, much)]
+    torch.testing.assert_close(dense[1], dense[0], rtol=0, atol=1e-7)
+    torch.testing.assert_close(dense[2], (5 * log_predictions).softmax(dim=1) / 70, rtol=0, atol=1e-7)
+    assert torch.equal(much.labels, log_predictions.argmax(dim=1))
+    assert not torch.equal(much.labels, balanced.labels)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("slack", [0.0, 0.5])
+def test_order_of_images_and_names_of_classes_do_not_matter(solver, slack):
     log_predictions = predictions(60, 7, peak=3.0)
     generator = torch.Generator().manual_seed(5)
     images, classes = torch.randperm(60, generator=generator), torch.randperm(7, generator=generator)
-    found = solve(log_predictions, 25.0, solver=solver, tolerance=1e-9)
-    moved = solve(log_predictions[images][:, classes], 25.0, solver=solver, tolerance=1e-9)
+    found = solve(log_predictions, 25.0, solver=solver, tolerance=1e-9, slack=slack)
+    moved = solve(log_predictions[images][:, classes], 25.0, solver=solver, tolerance=1e-9, slack=slack)
     assert torch.equal(classes[moved.labels], found.labels[images])
     torch.testing.assert_close(moved.potentials, found.potentials[classes], rtol=0, atol=1e-5)
 
@@ -169,6 +251,72 @@ def test_sinkhorn_equals_the_reference_and_pot(gold, case):
     np.testing.assert_allclose(found.potentials, potentials, atol=0.01 * np.ptp(potentials))
 
 
+def released_loop(kernel: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
+    """OTLA's released code in words of its description: scalings of the classes and the number of updates."""
+    images, classes = kernel.shape
+    of_images, step, change = np.full(images, 1 / images), 0, math.inf
+    while change > tolerance:
+        of_classes = (1 / classes) / (of_images @ kernel)
+        new = (1 / images) / (kernel @ of_classes)
+        if step % 10 == 0:
+            change = np.abs(of_images / new - 1).sum()
+        of_images, step = new, step + 1
+    return of_classes, step
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(1, 40), st.integers(1, 8), st.sampled_from([0.0, 3.0]), st.integers(0, 10**6))
+def test_the_rule_change_stops_where_the_released_code_does(images, classes, peak, seed):
+    log_predictions = predictions(images, classes, 0.5, peak, seed)
+    of_classes, steps = released_loop((5 * log_predictions).exp().numpy(), 0.1)
+    found = solve(log_predictions, 5.0, solver="sinkhorn", stop="change", tolerance=0.1)
+    assert (found.iterations, found.converged) == (steps, True)
+    np.testing.assert_allclose(found.potentials, np.log(of_classes) - np.log(of_classes).mean(), atol=1e-9)
+    dense = plan(log_predictions, 5.0, found)
+    assert found.error == pytest.approx(float((dense.sum(dim=0) - 1 / classes).abs().sum()), abs=1e-12)
+
+
+@pytest.mark.parametrize("sharpness", [5, 25])
+@pytest.mark.parametrize("case", CASES + BROKEN)
+def test_the_rule_change_takes_the_references_steps(gold, case, sharpness):
+    """Where the released code's kernel underflows for a whole class and it crashes, the log domain goes on."""
+    expected = gold(f"otla/sinkhorn_{case}_lam{sharpness}.npz")
+    log_predictions = torch.from_numpy(expected["P"]).double().log()
+    found = solve(log_predictions, float(sharpness), solver="sinkhorn", stop="change", tolerance=0.1)
+    assert found.converged
+    assert found.iterations % 10 == 1
+    if expected["ref_ok"]:
+        assert found.iterations == expected["ref_steps"]
+        np.testing.assert_array_equal(found.labels, expected["ref_labels_op"])
+        scalings = np.log(expected["ref_alpha"])
+        np.testing.assert_allclose(found.potentials, scalings - scalings.mean(), atol=1e-7)
+        mass = plan(log_predictions, sharpness, found).sum(dim=0)
+        np.testing.assert_allclose(mass, expected["ref_class_mass"], rtol=1e-7)
+    else:
+        assert found.iterations > expected["ref_steps"]
+
+
+def test_the_rule_change_leads_to_the_same_plan():
+    """Also with slack and uneven masses, some of them 0."""
+    log_predictions, rows, columns = predictions(30, 5), masses(30, 1), masses(5, 2)
+    rows[3] = columns[2] = 0.0
+    problem = log_predictions, 5.0, rows / rows.sum(), columns / columns.sum()
+    for slack in (0.0, 0.3):
+        found = solve(*problem, solver="sinkhorn", stop="change", tolerance=1e-9, slack=slack)
+        expected = solve(*problem, tolerance=1e-10, slack=slack)
+        assert found.converged
+        assert found.potentials[2] == -math.inf
+        dense = [plan(log_predictions, 5.0, each, problem[2]) for each in (found, expected)]
+        torch.testing.assert_close(dense[0], dense[1], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("limit", [1, 10, 21])
+def test_the_rule_change_reports_a_limit(limit):
+    found = solve(predictions(80, 8, peak=5.0), 25.0, solver="sinkhorn", stop="change", max_iterations=limit)
+    assert (found.iterations, found.converged) == (limit, False)
+    assert found.error > 1e-6
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_float32_predictions_give_the_same_labels(solver):
     log_predictions = predictions(80, 8, peak=2.0).float()
@@ -224,10 +372,11 @@ def test_zero_is_never_above_a_probability_that_occurs():
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_class_that_is_to_get_nothing_gets_nothing(solver):
+@pytest.mark.parametrize("slack", [0.0, 0.1])
+def test_a_class_that_is_to_get_nothing_gets_nothing(solver, slack):
     columns = torch.tensor([0.5, 0.0, 0.5])
     log_predictions = torch.tensor([[0.0, 5.0, 1.0], [2.0, 5.0, 0.0], [0.0, 9.0, 0.5], [1.0, 9.0, 0.0]])
-    found = solve(log_predictions, 5.0, columns=columns, solver=solver)
+    found = solve(log_predictions, 5.0, columns=columns, solver=solver, slack=slack)
     assert found.converged
     assert found.potentials[1] == -math.inf
     assert not plan(log_predictions, 5.0, found)[:, 1].any()
@@ -250,35 +399,53 @@ def test_a_distant_group_of_classes_is_reached():
 
 
 @pytest.mark.parametrize(("images", "classes"), [(1500, 60), (9000, 70)])
-def test_entries_left_out_and_rows_sampled_on_the_way_do_not_show(images, classes):
+@pytest.mark.parametrize("slack", [0.0, 0.2])
+def test_entries_left_out_and_rows_sampled_on_the_way_do_not_show(images, classes, slack):
     """Large enough for the sparse view, and in the second case for the start on a part of the rows."""
     log_predictions = predictions(images, classes, peak=8.0)
-    found = solve(log_predictions, 25.0, tolerance=1e-9)
+    found = solve(log_predictions, 25.0, tolerance=1e-9, slack=slack)
     exact = (25 * log_predictions + found.potentials).softmax(dim=1).mean(dim=0)
-    assert float((exact - 1 / classes).abs().sum()) <= 1e-9
+    wanted = (-found.potentials * slack / 25).exp() / classes
+    assert found.converged
+    assert found.iterations < 60
+    assert float((exact - wanted).abs().sum()) <= 1e-9
 
 
-def dual(log_predictions: torch.Tensor) -> FullDual:
+@pytest.mark.parametrize("slack", [0.0, 0.2])
+def test_entries_worked_on_piece_by_piece_do_not_show(monkeypatch, slack):
+    log_predictions = predictions(3000, 80, peak=8.0)
+    expected = solve(log_predictions, 25.0, slack=slack)
+    monkeypatch.setattr(views, "PIECE", 500)
+    found = solve(log_predictions, 25.0, slack=slack)
+    assert torch.equal(found.labels, expected.labels)
+    torch.testing.assert_close(found.potentials, expected.potentials, rtol=0, atol=1e-6)
+
+
+def dual(log_predictions: torch.Tensor, slack: float = 0.0) -> FullDual:
     count = [torch.full((n,), 1 / n, dtype=torch.float64) for n in log_predictions.shape]
-    return FullDual(log_predictions, 1.0, *count)
+    return FullDual(log_predictions, 1.0, *count, slack)
 
 
 @pytest.mark.parametrize("thin", [False, True])
-def test_gradient_and_hessian_are_those_of_the_dual(thin):
+@pytest.mark.parametrize("piece", [200, 2**22])
+@pytest.mark.parametrize("slack", [0.0, 1e-9, 0.3, 50.0])
+def test_gradient_and_hessian_are_those_of_the_dual(monkeypatch, thin, piece, slack):
     """Against autograd, with rows of few and of many entries."""
+    monkeypatch.setattr(views, "PIECE", piece)
     log_predictions = torch.cat([predictions(30, 45, 0.3), predictions(60, 45, 3.0, peak=9.0)])
-    full, potentials = dual(log_predictions), 0.1 * predictions(1, 45)[0]
+    full, potentials = dual(log_predictions, slack), 0.1 * predictions(1, 45)[0]
     view = ThinDual(full, potentials, full.evaluate(potentials)[1], 60.0) if thin else full
 
     def value(w: torch.Tensor) -> torch.Tensor:
-        return (log_predictions + w).logsumexp(dim=1).mean() - w.mean()
+        share = -w.mean() if slack == 0 else (-slack * w).expm1().mean().log1p() / slack
+        return (log_predictions + w).logsumexp(dim=1).mean() + share
 
     there = potentials + 0.01 * predictions(1, 45, seed=3)[0]
     gradient = torch.autograd.functional.jacobian(value, there)
     hessian = torch.autograd.functional.hessian(value, there)
     difference = view.evaluate(there)[0] - view.evaluate(potentials)[0]
     assert difference == pytest.approx(float(value(there) - value(potentials)), abs=1e-12)
-    torch.testing.assert_close(view.evaluate(there)[1] - full.columns, gradient, rtol=0, atol=1e-12)
+    torch.testing.assert_close(view.evaluate(there)[1] - view.wanted(there), gradient, rtol=0, atol=1e-12)
     torch.testing.assert_close(view.laplacian(there), hessian, rtol=0, atol=1e-7)
 
 
@@ -291,6 +458,11 @@ def test_gradient_and_hessian_are_those_of_the_dual(thin):
         ({"tolerance": 0.0}, "tolerance 0.0"),
         ({"solver": "simplex"}, "solver 'simplex', expected newton or sinkhorn"),
         ({"max_iterations": 0}, "max_iterations 0"),
+        ({"slack": -0.1}, "slack -0.1, expected a number of at least 0"),
+        ({"slack": math.nan}, "slack nan"),
+        ({"slack": math.inf}, "slack inf"),
+        ({"stop": "never"}, "stop 'never', expected marginal or change"),
+        ({"stop": "change"}, "stop 'change' is a rule for the solver sinkhorn, not for newton"),
         ({"log_predictions": torch.zeros(0, 3)}, r"log_predictions \(0, 3\)"),
         ({"log_predictions": torch.zeros(3)}, r"log_predictions \(3,\)"),
         ({"log_predictions": torch.zeros(4, 3, dtype=torch.bfloat16)}, "bfloat16, expected float32 or float64"),

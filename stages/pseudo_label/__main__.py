@@ -1,11 +1,11 @@
 """`python -m stages.pseudo_label`: visible images of the target → a label each, and the network that found them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from dvclive import Live
 
 from stages.parts.agreement import agreement
 from stages.parts.images.store import ImageStore
@@ -13,9 +13,10 @@ from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.domain_norm import keep_target
 from stages.parts.network.head import Embedder, build
 from stages.parts.run import params, records, seeds, settings
+from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.pseudo_label import loop
-from stages.pseudo_label.data import check, domain
+from stages.pseudo_label.data import TRAINING, check, domain
 
 TARGET = Path("data/images/target")
 SOURCE = Path("data/images/source")
@@ -27,6 +28,13 @@ QUALITY = ("clusters", "unclustered_share", "ari", "nmi", "purity", "pair_precis
 SERIES = ("loss_source", "loss_target", "learning_rate", *QUALITY)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What stage 1 takes from the section `train`: whether validation identities are held out."""
+
+    selection: str
+
+
 def main() -> None:
     """Read parameters and files, find the labels, write."""
     tree = params.load()
@@ -35,32 +43,34 @@ def main() -> None:
     chosen: settings.Network = params.section(tree, "network", settings.Network)
     where: settings.Device = params.section(tree, "device", settings.Device)
     device = open_device(where.name, where.threads)
-    target = domain(ImageStore(TARGET))
+    held_out = train.selection == "validation"  # its identities are for choosing the network of `train`
+    target = domain(ImageStore(TARGET), ("train",) if held_out else TRAINING)
     source = None if spcl.source == "none" else domain(ImageStore(SOURCE))
     task = loop.Task(spcl, target, source, device, tree["seed"])
     state = loop.State(_network(chosen, tree["seed"]), np.full(len(target.rows), -1))
     state.network.half_precision = uses_bfloat16(device, where.precision)
     last = _last_epoch(spcl, train, chosen)
     check(spcl, target, source, last)
+    sections = (spcl, chosen, where, Choice(train.selection))
     checkpoint = records.Checkpoint(
-        f"pseudo_label-{last}", records.fingerprint((spcl, chosen, where), _inputs(chosen), seed=tree["seed"])
+        f"pseudo_label-{last}",
+        records.fingerprint(sections, _inputs(chosen), tree["seed"]),
+        records.parameters(sections, tree["seed"]),
     )
     if loop.restore(state, task, checkpoint):
         records.say(f"pseudo_label: going on after epoch {state.epoch} of {last} ({checkpoint.path})")
-    with Live(str(METRICS), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False) as live:
-        for figures in state.history:
-            _log(live, figures)
+    for line in checkpoint.refused():
+        records.say(f"pseudo_label: {line}")
+    with curves(METRICS, SERIES, state.history) as log:
 
         def watch(figures: dict[str, Any]) -> None:
-            _log(live, figures)
+            log(figures)
             _tell(figures, last)
 
         loop.run(state, task, checkpoint, watch, last)
-    # DVC misses this folder of curves where there was no epoch.
-    (METRICS / "plots" / "metrics").mkdir(parents=True, exist_ok=True)
     if train.setting != "unsupervised":
         state.labels = target.persons
-    _write(state, task, chosen.architecture)
+    _write(state, task, chosen.architecture, train.selection)
     checkpoint.delete()
 
 
@@ -92,14 +102,6 @@ def _network(chosen: settings.Network, seed: int) -> Embedder:
     return network
 
 
-def _log(live: Live, figures: dict[str, Any]) -> None:
-    """One point of every DVC plot; nothing that depends on the clock."""
-    for name in SERIES:
-        if figures.get(name) is not None:
-            live.log_metric(name, figures[name], plot=True)
-    live.next_step()
-
-
 def _tell(figures: dict[str, Any], last: int) -> None:
     """One line for the person who watches; the clock's figures go to `logs/`."""
     seconds = figures["cluster_seconds"] + figures["train_seconds"]
@@ -119,7 +121,7 @@ def _tell(figures: dict[str, Any], last: int) -> None:
     records.append_line(records.LOGS / "pseudo_label_epochs.jsonl", line, anew=figures["epoch"] == 1)
 
 
-def _write(state: loop.State, task: loop.Task, architecture: str) -> None:
+def _write(state: loop.State, task: loop.Task, architecture: str, selection: str) -> None:
     """Labels by row, the network with the target's batch normalisation, the figures."""
     network = keep_target(loop.without_classifier(state.network))
     height, width = task.target.store.pixels.shape[1:3]
@@ -127,6 +129,7 @@ def _write(state: loop.State, task: loop.Task, architecture: str) -> None:
         "architecture": architecture,
         "height": task.settings.height or height,
         "width": task.settings.width or width,
+        "selection": selection,
     }
     records.save_tensors(NETWORK, network.state_dict(), facts)
     labels = pd.DataFrame({"row": task.target.rows, "label": state.labels}).sort_values("row")

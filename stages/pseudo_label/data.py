@@ -50,12 +50,12 @@ class Domain:
             yield augment.normalise(self.pictures(indices, settings, device))
 
 
-def domain(store: ImageStore) -> Domain:
-    """The visible training images of a store; persons renumbered 0..C-1 in ascending order.
+def domain(store: ImageStore, splits: tuple[str, ...] = TRAINING) -> Domain:
+    """The visible images of a store's `splits`; persons renumbered 0..C-1 in ascending order.
 
     Raises InputError where there is none.
     """
-    rows = store.rows(TRAINING, "visible")
+    rows = store.rows(splits, "visible")
     if not len(rows):
         raise InputError(f"{store.folder / 'table.csv'}: no visible training images")
     chosen = store.table.loc[rows].sort_values("path", kind="stable")

@@ -1,6 +1,6 @@
 """Render the synthetic data sets into `data/synthetic`: the target's tree and three labelled sources.
 
-`synthesize.layout: none` (the profiles of real data) leaves an empty folder.
+`synthesize.layout: sources` renders the three sources alone; `none` (the profiles of real data) leaves an empty folder.
 """
 
 import os
@@ -22,7 +22,8 @@ def main() -> None:
             if settings.layout == "none":
                 records.say(f"{OUT}: empty, the images are real ones")
                 return
-            for layout in (settings.layout, *SOURCES):
+            targets = () if settings.layout == "sources" else (settings.layout,)
+            for layout in (*targets, *SOURCES):
                 tree = write_tree(layout, folder, settings, workers=min(8, os.cpu_count() or 1))
                 images = sum(path.suffix in (".jpg", ".bmp") for path in tree.rglob("*"))
                 records.say(f"{OUT / tree.name}: {images} images")

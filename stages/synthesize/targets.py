@@ -9,39 +9,31 @@ seen in other people's loaders only; the labels of `idx/test_*.txt` could not be
 
 import numpy as np
 
+from stages.parts.run import records
 from stages.parts.run.seeds import numpy_generator
 from stages.parts.run.settings import Synthesize
+from stages.synthesize import structure
 from stages.synthesize.plan import Layout, Shot, some
 
-SYSU_NUMBERS = 533
-SYSU_VISIBLE, SYSU_INFRARED = (1, 2, 4, 5), (3, 6)
 REGDB_TRIALS, REGDB_IMAGES = 10, 10
 LLCM_VISIBLE, LLCM_INFRARED = tuple(range(1, 10)), (1, 2, 4, 5, 6, 7, 8, 9)
 
 
 def sysu_mm01(settings: Synthesize) -> Layout:
-    """SYSU-MM01: `cam<c>/<id>/<n>.jpg`; half of the people are seen by one infrared camera only.
-
-    Cameras 1 and 2 are indoors, 3 is 2's place in the dark, 4 to 6 are outdoors.
-    """
-    random = numpy_generator(settings.seed, "sysu_mm01", "layout")
-    sizes = (settings.train_persons, settings.val_persons, settings.test_persons)
-    if sum(sizes) > SYSU_NUMBERS:
+    """SYSU-MM01: `cam<c>/<id>/<n>.jpg`, people and cameras as drawn or as in the real one (`synthesize.structure`)."""
+    if settings.structure and settings.infrared_counts != "halves":
         raise ValueError(
-            f"synthesize: train_persons + val_persons + test_persons = {sum(sizes)}; "
-            f"the numbers of SYSU-MM01 end at {SYSU_NUMBERS}"
+            f"synthesize.infrared_counts: {settings.infrared_counts!r} does not go with synthesize.structure, "
+            "which says how many images there are; expected halves"
         )
-    numbers = random.permutation(np.arange(1, SYSU_NUMBERS + 1))[: sum(sizes)]
+    whole = structure.read(records.resolve(settings.structure)) if settings.structure else structure.draw(settings)
     layout = Layout("SYSU-MM01")
-    for name, part in zip(("train", "val", "test"), np.split(numbers, np.cumsum(sizes)[:-1]), strict=True):
-        layout.texts[f"exp/{name}_id.txt"] = ",".join(map(str, sorted(part.tolist()))) + "\n"
-    for person in sorted(numbers.tolist()):
-        visible = some(random, SYSU_VISIBLE, int(random.choice([2, 3, 4], p=[0.15, 0.25, 0.6])))
-        infrared = some(random, SYSU_INFRARED, int(random.integers(1, 3)))
-        for camera in sorted(visible + infrared):
-            for index in range(settings.images_per_camera):
-                path = f"cam{camera}/{person:04d}/{index + 1:04d}.jpg"
-                layout.shots.append(Shot(path, person, camera, index, camera in SYSU_INFRARED))
+    for name, persons in whole.splits.items():
+        layout.texts[f"exp/{name}_id.txt"] = ",".join(map(str, persons)) + "\n"
+    for (person, camera), numbers in whole.images.items():
+        for number in numbers:
+            path = f"cam{camera}/{person:04d}/{number:04d}.jpg"
+            layout.shots.append(Shot(path, person, camera, number - 1, camera in structure.INFRARED))
     return layout
 
 
@@ -50,6 +42,7 @@ def regdb(settings: Synthesize) -> Layout:
 
     Labels are numbered from 0 within each half. An odd number of people loses one.
     """
+    _refuse_sysu_only(settings, "regdb")
     total = settings.train_persons + settings.val_persons + settings.test_persons
     half = total // 2
     layout = Layout("RegDB")
@@ -77,6 +70,7 @@ def llcm(settings: Synthesize) -> Layout:
     Every image is in `vis/<id>/` or `nir/<id>/`; those of test people are also in `test_vis/cam<c>/<id>/` and
     `test_nir/cam<c>/<id>/`, where the test code looks.
     """
+    _refuse_sysu_only(settings, "llcm")
     random = numpy_generator(settings.seed, "llcm", "layout")
     train = settings.train_persons + settings.val_persons
     total = train + settings.test_persons
@@ -99,3 +93,12 @@ def llcm(settings: Synthesize) -> Layout:
         labels[split] += 1
     layout.texts.update({f"idx/{name}.txt": "\n".join(lines) + "\n" for name, lines in lists.items()})
     return layout
+
+
+def _refuse_sysu_only(settings: Synthesize, layout: str) -> None:
+    for name, value, unset in (
+        ("infrared_counts", settings.infrared_counts, "halves"),
+        ("structure", settings.structure or "", ""),
+    ):
+        if value != unset:
+            raise ValueError(f"synthesize.{name}: {value!r} is for the layout sysu_mm01, not for {layout}")

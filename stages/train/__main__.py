@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from dvclive import Live
 
 from stages.parts.images.store import ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.head import IdentityNetwork, build
 from stages.parts.run import params, records, seeds, settings
+from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.train import loop
+from stages.train.attention import attention_of_a_batch
 from stages.train.data import TrainingSet, training_set
 
 IMAGES = Path("data/images/target")
@@ -20,6 +21,8 @@ VISIBLE_LABELS = Path("data/labels/visible.csv")
 INFRARED_LABELS = Path("data/labels/infrared.csv")
 PSEUDO_LABEL_NETWORK = Path("models/pseudo_label.safetensors")
 NETWORK = Path("models/network.safetensors")
+COUNTS = Path("data/labels/infrared_counts.csv")
+ATTENTION = Path("data/attention.csv")
 METRICS = Path("metrics/train")
 CODE = tuple(Path("stages") / name for name in ("train", "parts"))
 
@@ -40,19 +43,21 @@ def main() -> None:
     inputs += _given_weights(network_settings)
     size = settings.Images(*data.store.pixels.shape[1:3])  # the files above are the same at every size
     sections = (method.train, method.den, method.otla, method.pal, network_settings, where, size)
-    checkpoint = records.Checkpoint("train", records.fingerprint(sections, inputs, seed=method.seed))
+    checkpoint = records.Checkpoint(
+        "train", records.fingerprint(sections, inputs, method.seed), records.parameters(sections, method.seed)
+    )
     if state.restore(checkpoint):
         records.say(f"train: going on after epoch {state.epoch} of {method.train.epochs} ({checkpoint.path})")
-    with Live(str(METRICS), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False) as live:
-        for figures in state.history:
-            _log(live, figures)
+    for line in checkpoint.refused():
+        records.say(f"train: {line}")
+    with curves(METRICS, SERIES, state.history) as log:
 
         def watch(figures: dict[str, Any]) -> None:
-            _log(live, figures)
+            log(figures)
             _tell(figures, method.train.epochs)
 
         loop.run(state, data, method, checkpoint, watch)
-    _write(state, data, network_settings.architecture)
+    _write(state, data, method, network_settings.architecture)
     checkpoint.delete()
 
 
@@ -77,15 +82,10 @@ def _given_weights(chosen: settings.Network) -> list[Path]:
 
 SERIES = ("loss", "ce_visible", "triplet_visible", "ce_infrared", "triplet_infrared", "discriminator", "alignment",
           "learning_rate", "reversal", "accuracy_transport", "accuracy_argmax", "label_entropy", "label_max_share",
-          "empty_labels", "transport_iterations")  # fmt: skip
+          "empty_labels", "transport_iterations", "predicted_share", "validation_map")  # fmt: skip
 
 
-def _log(live: Live, figures: dict[str, Any]) -> None:
-    """One point of every DVC plot; nothing that depends on the clock."""
-    for name in SERIES:
-        if figures[name] is not None:
-            live.log_metric(name, figures[name], plot=True)
-    live.next_step()
+TIMES = ("train_seconds", "assign_seconds", "transport_seconds", "transport_share", "images_per_second")
 
 
 def _tell(figures: dict[str, Any], epochs: int) -> None:
@@ -94,24 +94,29 @@ def _tell(figures: dict[str, Any], epochs: int) -> None:
     accuracy = figures["accuracy_argmax"] if figures["accuracy_transport"] is None else figures["accuracy_transport"]
     records.say(
         f"train: epoch {figures['epoch']:>3}/{epochs}  loss {figures['loss']:.3f}  "
-        f"infrared labels {accuracy:.1%} right  {figures['images'] / figures['train_seconds']:.0f} images/s  "
-        f"{seconds:.1f} s"
+        f"infrared labels {accuracy:.1%} right  {figures['images_per_second']:.0f} images/s  "
+        f"{seconds:.1f} s, {figures['transport_share']:.1%} of it transport"
     )
-    times = {name: round(figures[name], 3) for name in ("train_seconds", "assign_seconds")}
+    times = {name: round(figures[name], 4) for name in TIMES}
     line = {"epoch": figures["epoch"], **times}
     records.append_line(records.LOGS / "train_epochs.jsonl", line, anew=figures["epoch"] == 1)
 
 
-def _write(state: loop.State, data: TrainingSet, architecture: str) -> None:
-    """The network, the infrared labels, the figures."""
-    kept = {
-        name: value
-        for name, value in state.network.state_dict().items()
-        if name.startswith(("backbone.", "neck.", "classifier."))
-    }
+def _write(state: loop.State, data: TrainingSet, method: loop.Method, architecture: str) -> None:
+    """The network (the best one where validation chooses), the infrared labels, what the report draws, the figures."""
+    bank = state.labels.bank
+    given = bank.labels.numpy() if data.infrared_truth is None else data.infrared_truth
+    attention = attention_of_a_batch(state.network, data, given, method.train, method.seed)
+    records.write_text(ATTENTION, attention.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    tensors, epoch = state.network.state_dict(), state.epoch
+    if method.train.selection == "validation":
+        tensors = state.best
+        epoch = 1 + int(np.argmax([figures["validation_map"] for figures in state.history]))
+        records.say(f"train: validation chose the network of epoch {epoch}")
+    kept = {name: value for name, value in tensors.items() if name.startswith(("backbone.", "neck.", "classifier."))}
     height, width = data.store.pixels.shape[1:3]
-    records.save_tensors(NETWORK, kept, {"architecture": architecture, "height": height, "width": width})
-    bank = state.bank
+    facts = {"architecture": architecture, "height": height, "width": width}
+    records.save_tensors(NETWORK, kept, facts | {"selection": method.train.selection, "epoch": epoch})
     labels = pd.DataFrame(
         {
             "row": data.infrared_rows,
@@ -121,10 +126,23 @@ def _write(state: loop.State, data: TrainingSet, architecture: str) -> None:
         }
     )
     records.write_text(INFRARED_LABELS, labels.to_csv(index=False, lineterminator="\n"))
+    records.write_text(COUNTS, _counts(state.labels.counts.numpy()).to_csv(index=False, lineterminator="\n"))
     epochs = pd.DataFrame(state.history, columns=["epoch", *SERIES])
     records.write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
     last = {name: value for name, value in state.history[-1].items() if value is not None}
-    records.write_json(METRICS.with_suffix(".json"), records.rounded(last | {"labels": data.classes}, 6))
+    extra = {"labels": data.classes, "network_epoch": epoch}
+    records.write_json(METRICS.with_suffix(".json"), records.rounded(last | extra, 6))
+
+
+def _counts(counts: np.ndarray) -> pd.DataFrame:
+    """Columns epoch, label, transport, argmax of counts (epochs, 2, C); transport is empty where there was none."""
+    epochs, _, classes = counts.shape
+    table = pd.DataFrame(
+        {"epoch": np.repeat(np.arange(1, epochs + 1), classes), "label": np.tile(np.arange(classes), epochs)}
+    )
+    table["transport"] = pd.Series(counts[:, 0].ravel(), dtype="Int64").replace(-1, pd.NA)
+    table["argmax"] = counts[:, 1].ravel()
+    return table
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from stages.parts.images.store import ImageStore
 from stages.parts.run.records import InputError
 from stages.parts.run.settings import Train
 
-TRAINING = ("train", "val")  # the customary 395 identities of SYSU-MM01 are both
+
+def training_splits(selection: str) -> tuple[str, ...]:
+    """The splits to train on: both, as is customary (395 identities of SYSU-MM01), unless validation chooses."""
+    return ("train",) if selection == "validation" else ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ def training_set(store: ImageStore, labels: Path, settings: Train) -> TrainingSe
     Raises InputError where the file does not fit the table, where labels are too few for a batch, and where an identity
     of the supervised setting has two labels or no infrared images.
     """
-    visible = store.rows(TRAINING, "visible")
-    infrared = store.rows(TRAINING, "infrared")
+    splits = training_splits(settings.selection)
+    visible, infrared = store.rows(splits, "visible"), store.rows(splits, "infrared")
     for modality, rows in (("visible", visible), ("infrared", infrared)):
         if not len(rows):
             raise InputError(f"{store.folder / 'table.csv'}: no {modality} training images")

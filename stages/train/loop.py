@@ -11,17 +11,15 @@ from torch import Tensor
 
 from stages.parts.adversary.discriminator import ModalityDiscriminator
 from stages.parts.adversary.reversal import coefficient, reverse_gradient
-from stages.parts.agreement import assignment_accuracy, label_distribution
-from stages.parts.assignment.bank import LabelBank
-from stages.parts.assignment.transport import solve
 from stages.parts.images.pairing import CrossModalBatches, cross_modal_batches, unpaired_batches
-from stages.parts.network.embed import gather
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import records, seeds
 from stages.parts.run.settings import Den, Otla, Pal, Train
-from stages.train.data import TrainingSet, clean_batches, pictures
+from stages.train.data import TrainingSet, pictures
+from stages.train.labels import Labels, assign, log_predictions, new_labels
 from stages.train.objective import loss_terms, total, weights
 from stages.train.schedule import learning_rate, steps_in_epoch
+from stages.train.validation import validation_map
 
 
 @dataclass(frozen=True)
@@ -42,16 +40,18 @@ class State:
     network: IdentityNetwork
     discriminator: ModalityDiscriminator
     optimiser: torch.optim.Optimizer
-    bank: LabelBank
+    labels: Labels
     epoch: int = 0
     step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)  # the network of the best validation mAP, where asked for
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, checkpoint: records.Checkpoint) -> None:
         """Write everything, whole or not at all."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"discriminator.{name}": value for name, value in self.discriminator.state_dict().items()}
-        tensors |= records.optimiser_tensors(self.optimiser) | self.bank.tensors()
+        tensors |= records.optimiser_tensors(self.optimiser) | self.labels.tensors()
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
         checkpoint.save(tensors, {"epoch": self.epoch, "step": self.step, "history": self.history})
 
     def restore(self, checkpoint: records.Checkpoint) -> bool:
@@ -60,13 +60,18 @@ class State:
         if stored is None:
             return False
         tensors, facts = stored
-        for prefix, module in (("network.", self.network), ("discriminator.", self.discriminator)):
-            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            module.load_state_dict(own)
+        self.network.load_state_dict(_below("network.", tensors))
+        self.discriminator.load_state_dict(_below("discriminator.", tensors))
         records.restore_optimiser(self.optimiser, tensors)
-        self.bank.restore(tensors)
+        self.labels.restore(tensors)
+        self.best = _below("best.", tensors)
         self.epoch, self.step, self.history = facts["epoch"], facts["step"], facts["history"]
         return True
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def new_state(network: IdentityNetwork, images: int, method: Method, device: torch.device) -> State:
@@ -85,7 +90,7 @@ def new_state(network: IdentityNetwork, images: int, method: Method, device: tor
         lr=method.train.learning_rate,
         weight_decay=method.train.weight_decay,
     )
-    return State(network, discriminator, optimiser, LabelBank(images))
+    return State(network, discriminator, optimiser, new_labels(images, network.classifier.out_features))
 
 
 def run(
@@ -101,27 +106,64 @@ def run(
     where the state of the last finished epoch is.
     """
     for epoch in range(state.epoch, method.train.epochs):
-        started = time.perf_counter()
-        batches, paired = draw_batches(state.bank, data, method, epoch)
         try:
-            figures = train_epoch(state, data, method, batches, paired)
-            trained = time.perf_counter()
-            figures |= assign(state, data, method)
+            figures, seconds = one_epoch(state, data, method)
         except FloatingPointError as error:
             where = f"the state after epoch {epoch} is in {checkpoint.path}" if epoch else "no epoch was finished"
             raise FloatingPointError(f"epoch {epoch + 1}, {error}; {where}") from None
-        seconds = {"train_seconds": trained - started, "assign_seconds": time.perf_counter() - trained}
         state.epoch += 1
         state.history.append(figures)
+        keep_best(state)
         state.save(checkpoint)
-        watch(figures | seconds | {"images": batches.visible.size * 2})
+        watch(figures | seconds)
 
 
-def draw_batches(bank: LabelBank, data: TrainingSet, method: Method, epoch: int) -> tuple[CrossModalBatches, bool]:
+def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[dict[str, Any], dict[str, float]]:
+    """Sample, train, label; its figures, and those that depend on the clock.
+
+    With `otla.label_lag` 1 the labels are made before the steps, by the network of the epoch before, from the batches
+    that the steps then use with the labels of one epoch earlier: the order of the released code.
+    """
+    started, epoch = time.perf_counter(), state.epoch
+    batches, paired = draw_batches(state.labels, data, method, epoch)
+
+    def label() -> tuple[dict[str, Any], float]:
+        draw = (method.seed, epoch)
+        images, given = log_predictions(state.network, data, method.train, method.otla, batches.infrared, draw)
+        device = state.network.classifier.weight.device
+        return assign(state.labels, images, given.to(device), data, method.otla)
+
+    before = label() if method.otla.label_lag else None
+    begun = time.perf_counter()
+    figures = train_epoch(state, data, method, batches, paired)
+    trained = time.perf_counter() - begun
+    of_labels, transport = before or label()
+    figures |= of_labels
+    if method.train.selection == "validation":
+        figures["validation_map"] = validation_map(state.network, data.store)
+    seconds = time.perf_counter() - started
+    return figures, {
+        "train_seconds": trained,
+        "assign_seconds": seconds - trained,
+        "transport_seconds": transport,
+        "transport_share": transport / seconds,
+        "images_per_second": 2 * batches.visible.size / trained,
+    }
+
+
+def keep_best(state: State) -> None:
+    """Keep a copy of the network where the last epoch has the best validation mAP so far (the first of equals)."""
+    scores = [figures["validation_map"] for figures in state.history if "validation_map" in figures]
+    if scores and scores.index(max(scores)) == len(state.history) - 1:
+        state.best = {name: value.detach().clone() for name, value in state.network.state_dict().items()}
+
+
+def draw_batches(labels: Labels, data: TrainingSet, method: Method, epoch: int) -> tuple[CrossModalBatches, bool]:
     """The batches of an epoch, and whether their infrared images have labels (Algorithm 1, line 5).
 
-    Where the first epoch has labels already, they are random, as in the released code; before
-    `otla.infrared_from_epoch`, and without any assignment, infrared images come from one pool and have none.
+    Where the first epoch has labels already, they are random, as in the released code, and stay in the bank until an
+    image is predicted; before `otla.infrared_from_epoch`, and without any assignment, infrared images come from one
+    pool and have none.
     """
     settings = method.train
     visible, infrared = len(data.visible_rows), len(data.infrared_rows)
@@ -130,14 +172,15 @@ def draw_batches(bank: LabelBank, data: TrainingSet, method: Method, epoch: int)
     )
     generator = seeds.numpy_generator(method.seed, "train", "batches", epoch)
     shape = (settings.persons, settings.images, steps, generator)
-    labels: np.ndarray | None = data.infrared_truth
-    if labels is None and method.otla.assignment != "none" and epoch >= method.otla.infrared_from_epoch:
-        labels = bank.labels.numpy()
+    given: np.ndarray | None = data.infrared_truth
+    if given is None and method.otla.assignment != "none" and epoch >= method.otla.infrared_from_epoch:
         if epoch == 0:
-            labels = generator.integers(data.classes, size=infrared)
-    if labels is None:
+            random = generator.integers(data.classes, size=infrared)
+            labels.bank.write(np.arange(infrared), random, np.zeros(infrared))
+        given = labels.bank.labels.numpy()
+    if given is None:
         return unpaired_batches(data.visible_labels, infrared, *shape), False
-    return cross_modal_batches(data.visible_labels, labels, *shape), True
+    return cross_modal_batches(data.visible_labels, given, *shape), True
 
 
 def train_epoch(
@@ -200,53 +243,3 @@ def _refuse_non_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> Non
         return
     bad = [f"{name} = {term.item():g}" for name, term in terms.items() if not torch.isfinite(term)]
     raise FloatingPointError(f"step {step}: the loss is not finite ({', '.join(bad) or 'but every term is'})")
-
-
-def assign(state: State, data: TrainingSet, method: Method) -> dict[str, Any]:
-    """Predict all infrared training images and write their labels to the bank (Algorithm 1, lines 8 to 14).
-
-    Evaluation mode, clean images. Returns the figures of the labels; true identities appear in these only.
-    Raises FloatingPointError for predictions that are not finite.
-    """
-    device = state.network.classifier.weight.device
-    batches = clean_batches(data.store, data.infrared_rows, device)
-    log_predictions = gather(state.network, state.network.predict, batches).log_softmax(1)  # (R, C)
-    if log_predictions.isnan().any():
-        raise FloatingPointError("after the last step: the predictions are not finite")
-    confidence, argmax = log_predictions.exp().max(1)
-    labels, iterations = argmax, None
-    if method.otla.assignment == "transport":
-        columns = None
-        if method.otla.label_prior == "visible":
-            counts = np.bincount(data.visible_labels, minlength=data.classes)
-            columns = torch.from_numpy(counts / counts.sum())
-        transport = solve(
-            log_predictions,
-            method.otla.delta,
-            columns=columns,
-            solver=method.otla.solver,
-            tolerance=method.otla.tolerance,
-            max_iterations=method.otla.max_iterations,
-        )
-        if not transport.converged:
-            steps, goal = transport.iterations, method.otla.tolerance
-            records.say(
-                f"train: transport stopped after {steps} iterations at {transport.error:.1e}, wanted {goal:.1e}"
-            )
-        labels, confidence, iterations = transport.labels, transport.confidence, transport.iterations
-    state.bank.advance()
-    state.bank.write(np.arange(len(labels)), labels, confidence)
-    reference = (data.infrared_persons, data.visible_labels, data.visible_persons)
-    spread = label_distribution(labels.cpu().numpy(), data.classes)
-    return {
-        "accuracy_transport": _accuracy(labels, *reference) if method.otla.assignment == "transport" else None,
-        "accuracy_argmax": _accuracy(argmax, *reference),
-        "label_entropy": round(spread["entropy"], 6),
-        "label_max_share": round(spread["max_share"], 6),
-        "empty_labels": int(spread["empty"]),
-        "transport_iterations": iterations,
-    }
-
-
-def _accuracy(labels: Tensor, persons: np.ndarray, visible_labels: np.ndarray, visible_persons: np.ndarray) -> float:
-    return round(assignment_accuracy(labels.cpu().numpy(), persons, visible_labels, visible_persons), 6)

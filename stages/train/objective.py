@@ -1,5 +1,6 @@
 """The training loss of a batch, term by term (paper Eq. 11)."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,22 +23,30 @@ def loss_terms(
 
     outputs: of 2B images, the visible ones first. modality_logits (2B,) or None without DEN.
     visible_labels, infrared_labels (B,) int64; None: the infrared images have no labels in this batch.
-    Cross-entropy and triplet (Eq. 2) stand for each modality on its own, as in the released code; discriminator is
-    Eq. 1, alignment Eq. 10. A term that is switched off is absent.
+    Cross-entropy and triplet (Eq. 2) stand for each modality on its own, as in the released code; with
+    `triplet_scope: joint` a modality's anchors see the images of both. Discriminator is Eq. 1, alignment Eq. 10. A term
+    that is switched off is absent.
     """
     count = len(visible_labels)
-    terms = {
-        "ce_visible": functional.cross_entropy(outputs.logits[:count], visible_labels),
-        "triplet_visible": batch_hard_triplet(outputs.pooled[:count], visible_labels, train.margin),
-    }
+    visible, infrared = slice(0, count), slice(count, None)
+    halves = {"visible": (visible, visible_labels)}
     if infrared_labels is not None:
-        terms["ce_infrared"] = functional.cross_entropy(outputs.logits[count:], infrared_labels)
-        terms["triplet_infrared"] = batch_hard_triplet(outputs.pooled[count:], infrared_labels, train.margin)
+        halves["infrared"] = (infrared, infrared_labels)
+    joint = train.triplet_scope == "joint" and len(halves) == 2
+    both = torch.cat([labels for _, labels in halves.values()])
+    terms = {}
+    for name, (half, labels) in halves.items():
+        terms[f"ce_{name}"] = functional.cross_entropy(outputs.logits[half], labels)
+        terms[f"triplet_{name}"] = (
+            batch_hard_triplet(outputs.pooled, both, train.margin, anchors=half)
+            if joint
+            else batch_hard_triplet(outputs.pooled[half], labels, train.margin)
+        )
     if modality_logits is not None:
         terms["discriminator"] = modality_loss(modality_logits[:count], modality_logits[count:])
     if pal.enabled:
         terms["alignment"] = prediction_alignment(
-            outputs.logits[:count], outputs.logits[count:], pal.lambda_vr, pal.lambda_rv
+            outputs.logits[visible], outputs.logits[infrared], pal.lambda_vr, pal.lambda_rv, pal.values, pal.detach
         )
     return terms
 

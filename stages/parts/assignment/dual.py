@@ -7,30 +7,88 @@ exactly is r_n · q_nk, where q_n = softmax over k of (Z_nk + w_k). The w that g
 
 which is convex, with gradient (mass of the columns) - c and Hessian diag(mass) - Σ_n r_n q_n q_nᵀ. This is paper
 Eq. 3-5 with the scaling of the images solved for.
+
+Where the columns' masses m may leave c at a cost of KL(m || c) / slack, s = slack / sharpness, the last term becomes
++ log(Σ_k c_k exp(-s w_k)) / s, which tends to the one above with s. The columns are then to get d_k, c_k exp(-s w_k)
+scaled to sum 1, in place of c; the Hessian gains s · (diag(d) - d dᵀ). In either form F does not see a common shift.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 THIN = 0.1  # share of entries that matter, below which it pays to pick them out
+PIECE = 2**22  # entries that are worked on at a time, so that what a step needs beside them stays small
 CROWDED = 20  # rows with more than C / CROWDED entries are cheaper as a product of matrices than pair by pair
 
 
-class FullDual:
-    """F over all of log P, in float64 by blocks of rows, so that nothing of the size of log P is stored."""
+class Demand:
+    """What the columns are to get, d, at potentials that lie `shift` (C,) away from where it is `masses` (C,).
 
-    def __init__(self, log_predictions: Tensor, sharpness: float, rows: Tensor, columns: Tensor) -> None:
-        self.log_predictions, self.sharpness = log_predictions, sharpness
+    A column without mass gets none at any; its shift must be finite.
+    """
+
+    def __init__(self, masses: Tensor, elasticity: float, log_masses: Tensor | None = None) -> None:
+        self.masses, self.elasticity = masses, elasticity  # s
+        self.log_masses = masses.log() if log_masses is None else log_masses  # kept: masses may underflow
+
+    def at(self, shift: Tensor) -> Tensor:
+        """d (C,), sum 1."""
+        return self.masses if self.elasticity == 0 else self.log_at(shift).exp()
+
+    def log_at(self, shift: Tensor) -> Tensor:
+        """log d (C,)."""
+        return self.log_masses - self.elasticity * (shift - self.value(shift))
+
+    def value(self, shift: Tensor) -> float:
+        """The last term of F, sign reversed, less its value without shift: a mean of `shift`."""
+        if self.elasticity == 0:
+            return float((self.masses * shift).sum())
+        exponents = -self.elasticity * shift
+        if float(exponents.abs().max()) < 1:  # the logarithm of a number near 1, which must not be rounded first
+            log_mean = (self.log_masses.exp() @ exponents.expm1()).log1p()
+        else:
+            log_mean = (self.log_masses + exponents).logsumexp(dim=0)
+        return -float(log_mean) / self.elasticity
+
+    def moved(self, shift: Tensor) -> "Demand":
+        """The same seen from there."""
+        return Demand(self.at(shift), self.elasticity, self.log_at(shift))
+
+    def links(self, shift: Tensor) -> Tensor | float:
+        """s · d dᵀ (C, C): its Laplacian is what the slack adds to the Hessian."""
+        demand = self.at(shift)
+        return self.elasticity * torch.outer(demand, demand) if self.elasticity else 0.0
+
+
+class FullDual:
+    """F over all of log P, in float64 by blocks of rows, so that nothing of the size of log P is stored.
+
+    Values of log P below `floor` count as `floor`.
+    """
+
+    def __init__(
+        self,
+        log_predictions: Tensor,
+        sharpness: float,
+        rows: Tensor,
+        columns: Tensor,
+        slack: float = 0.0,
+        floor: float = -math.inf,
+    ) -> None:
+        self.log_predictions, self.sharpness, self.slack, self.floor = log_predictions, sharpness, slack, floor
         self.rows, self.columns = rows, columns
+        self.demand = Demand(columns, slack / sharpness)
         classes = log_predictions.shape[1]
         # A block that stays in a core's cache makes a pass twice as fast; a GPU wants all the work at once.
         self.block = max(1, (2**16 if log_predictions.device.type == "cpu" else 2**25) // classes)
 
-    def evaluate(self, potentials: Tensor) -> tuple[float, Tensor]:
-        """F(w) and the columns' masses (C,)."""
+    def evaluate(self, potentials: Tensor, levels: Tensor | None = None) -> tuple[float, Tensor]:
+        """F(w) and the columns' masses (C,); `levels` (N,) is filled with each row's logsumexp."""
         mass = torch.zeros_like(self.columns)
         value = torch.zeros((), dtype=torch.float64, device=mass.device)
         for some, scores in self.scores(potentials):
@@ -38,8 +96,26 @@ class FullDual:
             scores.sub_(peak).exp_()
             total = scores.sum(dim=1)
             mass.addmv_(scores.T, self.rows[some] / total)
-            value += self.rows[some] @ total.log_().add_(peak.squeeze(1))
-        return float(value) - inner(self.columns, potentials), mass
+            level = total.log_().add_(peak.squeeze(1))
+            value += self.rows[some] @ level
+            if levels is not None:
+                levels[some] = level
+        return float(value) - self.demand.value(self.shift(potentials)), mass
+
+    def wanted(self, potentials: Tensor) -> Tensor:
+        """What the columns are to get, (C,)."""
+        return self.demand.at(self.shift(potentials))
+
+    def shift(self, potentials: Tensor) -> Tensor:
+        """w; 0 where it is -inf, in columns without mass."""
+        return potentials.masked_fill(self.columns == 0, 0.0)
+
+    def first_scaling(self) -> Tensor:
+        """The potentials (C,) that Eq. 4 gives the classes when the images' scalings are their masses."""
+        total = torch.full_like(self.columns, -math.inf)
+        for some, scores in self.scores(torch.zeros_like(self.columns)):
+            total = torch.logaddexp(total, scores.add_(self.rows[some].log()[:, None]).logsumexp(dim=0))
+        return (self.columns.log() - total) / (1 + self.demand.elasticity)
 
     def laplacian(self, potentials: Tensor) -> Tensor:
         """The Hessian (C, C) up to rounding of float32, as the Laplacian of a graph: exactly zero row sums."""
@@ -47,10 +123,10 @@ class FullDual:
         step = max(self.block, len(links))  # C² of additions a product must not outweigh the product itself
         for first in range(0, len(self.rows), step):
             some = slice(first, first + step)
-            part = FullDual(self.log_predictions[some], self.sharpness, self.rows[some], self.columns)
+            part = self.part(some, self.sharpness, self.rows[some])
             shares = torch.cat([part.root_shares(block, scores) for block, scores in part.scores(potentials)])
             links.addmm_(shares.T, shares)
-        return as_laplacian(links.double())
+        return as_laplacian(links.double() + self.demand.links(self.shift(potentials)))
 
     def root_shares(self, some: slice, scores: Tensor) -> Tensor:
         """√r_n · q_nk in float32: its Gram matrix has only sums of positive products, so no digits cancel."""
@@ -58,9 +134,15 @@ class FullDual:
 
     def scores(self, potentials: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Blocks of Z + w, float64, with their rows."""
+        for some, block in self.blocks():
+            yield some, block.mul_(self.sharpness).add_(potentials)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of log P, float64 copies, with their rows."""
         for first in range(0, len(self.rows), self.block):
             some = slice(first, first + self.block)
-            yield some, self.log_predictions[some].to(torch.float64, copy=True).mul_(self.sharpness).add_(potentials)
+            block = self.log_predictions[some].to(torch.float64, copy=True)
+            yield some, block.clamp_(min=self.floor) if self.floor > -math.inf else block
 
     def sample(self, count: int, sharpness: float) -> "FullDual":
         """The problem on about `count` of the rows, at another sharpness; which rows is always the same draw."""
@@ -68,9 +150,27 @@ class FullDual:
         order = torch.randperm(images, generator=torch.Generator().manual_seed(0))[:count].sort().values
         chosen = order.to(self.rows.device)
         if count >= images or not self.rows[chosen].any():
-            return FullDual(self.log_predictions, sharpness, self.rows, self.columns)
+            return self.part(slice(None), sharpness, self.rows)
         rows = self.rows[chosen]
-        return FullDual(self.log_predictions[chosen], sharpness, rows / rows.sum(), self.columns)
+        return self.part(chosen, sharpness, rows / rows.sum())
+
+    def part(self, some: slice | Tensor, sharpness: float, rows: Tensor) -> "FullDual":
+        """The problem on some of the images, with these masses, at another sharpness."""
+        return FullDual(self.log_predictions[some], sharpness, rows, self.columns, self.slack, self.floor)
+
+
+class Piece(NamedTuple):
+    """Entries of some neighbouring rows, sorted by row; `row` counts from the first of them."""
+
+    rows: slice
+    row: Tensor  # int32, as `column`
+    column: Tensor
+    log_share: Tensor
+
+    def weights(self, shift: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """The entries at potentials that lie `shift` away, and the sum of each row's."""
+        weight = (self.log_share + shift[self.column]).exp_()
+        return weight, torch.zeros(rows, dtype=weight.dtype, device=weight.device).index_add_(0, self.row, weight)
 
 
 class ThinDual:
@@ -83,35 +183,50 @@ class ThinDual:
 
     def __init__(self, full: FullDual, potentials: Tensor, mass: Tensor, depth: float) -> None:
         self.rows, self.columns, self.origin = full.rows, full.columns, potentials
+        self.demand = full.demand.moved(full.shift(potentials))
         limit = limits(full.columns, mass, depth)
-        row, column, log_share = [], [], []
+        self.pieces: list[Piece] = []
+        parts, first, count = [], 0, 0
         for some, scores in full.scores(potentials):
             scores = scores.log_softmax(dim=1)
-            kept = (scores > limit).nonzero()
-            row.append(kept[:, 0] + some.start)
-            column.append(kept[:, 1])
-            log_share.append(scores[kept[:, 0], kept[:, 1]])
-        self.row, self.column, self.log_share = torch.cat(row), torch.cat(column), torch.cat(log_share)
+            row, column = (scores > limit).nonzero(as_tuple=True)
+            parts.append(((row + (some.start - first)).int(), column.int(), scores[row, column]))
+            count += len(row)
+            if count >= PIECE or some.stop >= len(self.rows):
+                joined = [torch.cat(part) for part in zip(*parts, strict=True)]
+                self.pieces.append(Piece(slice(first, some.stop), *joined))
+                parts, first, count = [], some.stop, 0
 
     def evaluate(self, potentials: Tensor) -> tuple[float, Tensor]:
         """F(w) - F(origin) and the columns' masses (C,), over the kept entries."""
-        shift = self.shift(potentials)
-        weight = (self.log_share + shift[self.column]).exp_()
-        total = torch.zeros_like(self.rows).index_add_(0, self.row, weight)
-        weight *= (self.rows / total)[self.row]
-        mass = torch.zeros_like(self.columns).index_add_(0, self.column, weight)
-        return float(self.rows @ total.log()) - inner(self.columns, shift), mass
+        shift, value = self.shift(potentials), 0.0
+        mass = torch.zeros_like(self.columns)
+        for piece in self.pieces:
+            rows = self.rows[piece.rows]
+            weight, total = piece.weights(shift, len(rows))
+            mass.index_add_(0, piece.column, weight.mul_((rows / total)[piece.row]))
+            value += float(rows @ total.log())
+        return value - self.demand.value(shift), mass
+
+    def wanted(self, potentials: Tensor) -> Tensor:
+        """What the columns are to get, (C,)."""
+        return self.demand.at(self.shift(potentials))
 
     def laplacian(self, potentials: Tensor) -> Tensor:
         """The Hessian (C, C), as the Laplacian of a graph whose edges are pairs of entries of a row."""
-        weight = (self.log_share + self.shift(potentials)[self.column]).exp_()
-        total = torch.zeros_like(self.rows).index_add_(0, self.row, weight)
-        weight /= total[self.row]
-        large = weight > 1e-9
-        row, column, share = self.row[large], self.column[large], weight[large] * self.rows[self.row[large]].sqrt()
-        crowded = (torch.bincount(row, minlength=len(self.rows)) > len(self.columns) / CROWDED)[row]
-        few = pairwise_links(row[~crowded], column[~crowded], share[~crowded], len(self.columns))
-        return as_laplacian(few + gram_links(row[crowded], column[crowded], share[crowded], len(self.columns)))
+        shift, classes = self.shift(potentials), len(self.columns)
+        links = torch.zeros(classes, classes, dtype=torch.float64, device=shift.device)
+        for piece in self.pieces:
+            rows = self.rows[piece.rows]
+            weight, total = piece.weights(shift, len(rows))
+            weight /= total[piece.row]
+            large = weight > 1e-9
+            row, column = piece.row[large].long(), piece.column[large].long()
+            share = weight[large] * rows[row].sqrt()
+            crowded = (torch.bincount(row, minlength=len(rows)) > classes / CROWDED)[row]
+            links += pairwise_links(row[~crowded], column[~crowded], share[~crowded], classes)
+            links += gram_links(row[crowded], column[crowded], share[crowded], classes)
+        return as_laplacian(links + self.demand.links(shift))
 
     def shift(self, potentials: Tensor) -> Tensor:
         """w - origin; 0 where both are -inf."""
@@ -171,8 +286,3 @@ def as_laplacian(links: Tensor) -> Tensor:
     links = links.neg_().fill_diagonal_(0.0)
     links.diagonal().copy_(-links.sum(dim=1))
     return links
-
-
-def inner(columns: Tensor, potentials: Tensor) -> float:
-    """Σ_k c_k w_k; columns without mass have w = -inf and add nothing."""
-    return float((columns * potentials.masked_fill(columns == 0, 0.0)).sum())

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
+def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 0.3, anchors: slice = slice(None)) -> Tensor:
     """Mean over anchors of max(0, farthest positive - nearest negative + margin), Euclidean.
 
     The anchor counts as its own positive, at distance 1e-6, so an identity with one image still pushes strangers away.
@@ -13,6 +13,7 @@ def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 0.3) 
         embeddings: (B, D), any float type; computed in float32 or, for float64, in float64.
         labels: (B,) int64.
         margin: the paper's 0.3.
+        anchors: the images that the mean is over; all of them are positives and negatives.
 
     Returns:
         A scalar; gradients reach `embeddings`.
@@ -28,7 +29,7 @@ def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 0.3) 
     distances = _distances(embeddings)
     positive = distances.masked_fill(~same, -torch.inf).amax(dim=1)
     negative = distances.masked_fill(same, torch.inf).amin(dim=1)
-    return torch.relu(positive - negative + margin).mean()
+    return torch.relu(positive - negative + margin)[anchors].mean()
 
 
 def _distances(x: Tensor) -> Tensor:

@@ -161,26 +161,55 @@ def fingerprint(settings: Iterable[Any], files: Iterable[Path], seed: int = 0) -
     return seen.hexdigest()[:16]
 
 
+def parameters(settings: Iterable[Any], seed: int = 0) -> dict[str, Any]:
+    """The settings (dataclasses) as people name them, `train.epochs: 14`, with the seed; fit for JSON."""
+    flat = {"seed": seed}
+    for item in settings:
+        flat |= {f"{type(item).__name__.lower()}.{name}": value for name, value in asdict(item).items()}
+    return dict(json.loads(json.dumps(flat)))
+
+
 class Checkpoint:
     """The state to go on from, one file below `.ckpt/`, named after the stage and the fingerprint of its inputs.
 
-    Another parameter or input gives another name, so a run never goes on from the state of a different one.
+    Another parameter or input gives another name, so a run never goes on from the state of a different one; and the
+    file holds its parameters, so a file that was given another's name is refused too.
     """
 
-    def __init__(self, stage: str, key: str) -> None:
+    def __init__(self, stage: str, key: str, parameters: dict[str, Any] | None = None) -> None:
         self.path = CHECKPOINTS / f"{stage}-{key}.safetensors"
+        self.stage, self.parameters = stage, parameters or {}
 
     def save(self, tensors: dict[str, torch.Tensor], facts: Any) -> None:
         """Replace the stored state, whole or not at all."""
-        save_tensors(self.path, tensors, facts)
+        save_tensors(self.path, tensors, {"parameters": self.parameters, "state": facts})
 
     def load(self) -> tuple[dict[str, torch.Tensor], Any] | None:
-        """The stored state, or None where there is none."""
-        return load_tensors(self.path) if self.path.exists() else None
+        """The stored state, or None where there is none. InputError, with the differing keys, for other parameters."""
+        if not self.path.exists():
+            return None
+        tensors, facts = load_tensors(self.path)
+        differing = self._differing(facts["parameters"])
+        if differing:
+            raise InputError(f"{self.path} is of other parameters: {differing}; delete it to start afresh")
+        return tensors, facts["state"]
+
+    def refused(self) -> list[str]:
+        """A line for each state of this stage that is not gone on from, with the parameters that differ."""
+        lines = []
+        for path in sorted(CHECKPOINTS.glob(f"{self.stage}-*.safetensors")):
+            if path != self.path:
+                differing = self._differing(load_tensors(path)[1]["parameters"]) or "other input files or code"
+                lines.append(f"not going on from {path}: {differing}")
+        return lines
 
     def delete(self) -> None:
         """Forget the state: the stage has finished."""
         self.path.unlink(missing_ok=True)
+
+    def _differing(self, stored: dict[str, Any]) -> str:
+        keys = [key for key in self.parameters | stored if stored.get(key) != self.parameters.get(key)]
+        return ", ".join(f"{key} {stored.get(key)} there, {self.parameters.get(key)} asked for" for key in keys)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str = "optimiser.") -> dict[str, torch.Tensor]:

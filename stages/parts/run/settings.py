@@ -9,13 +9,13 @@ from typing import Annotated
 
 from stages.parts.run.values import between, each_of, more_than, one_of, positive, share
 
-LAYOUTS = ("sysu_mm01", "regdb", "llcm")
-SOURCES = ("market1501", "dukemtmc", "msmt17", "none")
+RENDERED = ("sysu_mm01", "regdb", "llcm")
+SOURCES = ("market1501", "dukemtmc", "msmt17", "folder", "none")
 
 
 @dataclass(frozen=True)
 class Data:
-    layout: Annotated[str, one_of(*LAYOUTS)]
+    layout: Annotated[str, one_of(*RENDERED, "folder")]
     root: str
     source_root: str | None
     trial: Annotated[int, between(1, 10)]
@@ -43,12 +43,14 @@ class Device:
 
 @dataclass(frozen=True)
 class Synthesize:
-    layout: Annotated[str, one_of(*LAYOUTS, "none")]
+    layout: Annotated[str, one_of(*RENDERED, "sources", "none")]
+    structure: str | None
     seed: Annotated[int, between(0, 2**31 - 1)]
     train_persons: Annotated[int, between(2, 533)]
     val_persons: Annotated[int, between(0, 533)]
     test_persons: Annotated[int, between(1, 533)]
     images_per_camera: Annotated[int, between(1, 100)]
+    infrared_counts: Annotated[str, one_of("halves", "equal", "skewed")]
     source_persons: Annotated[int, between(2, 1501)]
     source_images: Annotated[int, between(2, 100)]
     height: Annotated[int, between(32, 512)]
@@ -76,7 +78,7 @@ class Spcl:
     radius_gap: Annotated[float, share()]
     min_samples: Annotated[int, between(1, 1000)]
     independence_quantile: Annotated[float, share()]
-    momentum: Annotated[float, share()]
+    momentum: Annotated[float, between(0, 0.999)]
     temperature: Annotated[float, positive()]
     statistics_group: Annotated[int | None, between(2, 4096)]
     flip: Annotated[float, share()]
@@ -99,6 +101,7 @@ class Train:
     milestones: tuple[int, ...]
     decay: Annotated[float, share()]
     margin: Annotated[float, between(0, 100)]
+    triplet_scope: Annotated[str, one_of("modality", "joint")]
     weight_ce_visible: Annotated[float, between(0, 100)]
     weight_triplet_visible: Annotated[float, between(0, 100)]
     weight_ce_infrared: Annotated[float, between(0, 100)]
@@ -107,6 +110,7 @@ class Train:
     flip: Annotated[float, share()]
     erase: Annotated[float, share()]
     keep_outliers: bool
+    selection: Annotated[str, one_of("last", "validation")]
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,16 @@ class Den:
 class Otla:
     assignment: Annotated[str, one_of("transport", "argmax", "none")]
     delta: Annotated[float, positive()]
-    label_prior: Annotated[str, one_of("uniform", "visible")]
+    label_prior: Annotated[str, one_of("uniform", "visible", "estimated")]
+    prior_momentum: Annotated[float, share()]
+    label_slack: Annotated[float, between(0, 1000)]
     solver: Annotated[str, one_of("newton", "sinkhorn")]
+    stop: Annotated[str, one_of("marginal", "change")]
     tolerance: Annotated[float, more_than(0, 1)]
     max_iterations: Annotated[int | None, between(1, 10_000_000)]
+    predict: Annotated[str, one_of("all", "visited")]
+    predict_mode: Annotated[str, one_of("eval", "train")]
+    label_lag: Annotated[int, between(0, 1)]
     infrared_from_epoch: Annotated[int, between(0, 10_000)]
 
 
@@ -137,6 +147,8 @@ class Pal:
     weight: Annotated[float, between(0, 100)]
     lambda_vr: Annotated[float, between(0, 100)]
     lambda_rv: Annotated[float, between(0, 100)]
+    values: Annotated[str, one_of("logits", "predictions")]
+    detach: bool
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,12 @@ class Evaluate:
     trials: Annotated[int, between(1, 10)]
     shots: Annotated[int, between(1, 10)]
     flip: bool
+    features: Annotated[str, one_of("after", "before")]
+    split: Annotated[str, one_of("test", "val")]
+    rerank: bool
+    rerank_k1: Annotated[int, between(1, 1000)]
+    rerank_k2: Annotated[int, between(1, 1000)]
+    rerank_lambda: Annotated[float, share()]
     batch: Annotated[int, between(1, 4096)]
 
 

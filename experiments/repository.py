@@ -1,0 +1,67 @@
+"""What git knows: whether experiments can run here, which of them are there, and the files they hold."""
+
+import hashlib
+import shutil
+import subprocess
+from importlib.util import find_spec
+
+from stages.parts.run.records import InputError
+
+# What decides a result, next to params.yaml, whose values a run changes.
+CODE = ("stages", "dvc.yaml")
+
+
+class Repository:
+    """The git repository of the folder that this was started in.
+
+    Raises InputError where DVC could not keep an experiment, or would leave out a file of the code.
+    """
+
+    def __init__(self) -> None:
+        if shutil.which("git") is None:
+            raise InputError("git is not on PATH; DVC keeps experiments as git commits")
+        if find_spec("dvc") is None:
+            raise InputError("DVC is not installed; install requirements.txt, or use .venv/bin/python")
+        try:
+            self.head = _git("rev-parse", "--verify", "HEAD^{commit}").strip()
+        except InputError:
+            raise InputError("this is not a git repository with a commit; DVC's experiments need one") from None
+        if _git("rev-parse", "--is-shallow-repository").strip() == "true":
+            raise InputError("this is a shallow clone, in which DVC saves no experiment; run git fetch --unshallow")
+        unknown = _git("ls-files", "--others", "--exclude-standard", "--", *CODE).split("\n")[0]
+        if unknown:
+            raise InputError(f"{unknown} is not known to git, so an experiment would run without it; git add it first")
+
+    def state(self) -> str:
+        """A hash that changes with HEAD and with whatever decides a result in the work tree."""
+        changes = _git("diff", "--binary", "HEAD", "--", *CODE, "params.yaml")
+        return hashlib.sha256((_git("rev-parse", "HEAD") + changes).encode()).hexdigest()
+
+    def is_changed(self) -> bool:
+        """Whether the code or params.yaml have changes that are not committed."""
+        return bool(_git("diff", "--name-only", "HEAD", "--", *CODE, "params.yaml").strip())
+
+    def find(self, name: str) -> str | None:
+        """The commit of the experiment `name` of HEAD, or None."""
+        reference = f"refs/exps/{self.head[:2]}/{self.head[2:]}/{name}"
+        return _git("for-each-ref", "--format=%(objectname)", reference).strip() or None
+
+    def has_code_of(self, commit: str) -> bool:
+        """Whether the work tree's code is that of `commit`."""
+        return not _git("diff", "--name-only", commit, "--", *CODE).strip()
+
+    def read(self, commit: str, path: str) -> str | None:
+        """The text of a file, `path` from this folder, in `commit`; None where it is not there."""
+        try:
+            return _git("show", f"{commit}:./{path}")
+        except InputError:
+            return None
+
+
+def _git(*arguments: str) -> str:
+    """What git prints. InputError with its last line of complaint where it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise InputError(f"git {arguments[0]}: {complaint[-1]}")
+    return done.stdout

@@ -1,0 +1,242 @@
+"""One `dvc exp run --temp` after the other: what is there stays, what fails is named, the work tree is left alone."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from experiments.repository import Repository
+from experiments.runs import Run, Tree
+from stages.parts.run import params, records
+
+LOGS = records.LOGS / "experiments"
+EPOCHS = ("accuracy_transport", "accuracy_argmax", "label_entropy", "label_max_share")
+# Seconds that DVC and the stage get to end on each signal: DVC puts its files in order. Ctrl-C again is the next one.
+PATIENCE = ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 5))
+
+
+class RunError(RuntimeError):
+    """A run that failed; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment found. metrics: by `<mode>.<score>`; epochs: columns of `metrics/train/epochs.csv`.
+
+    seconds: wall time of the run that computed it, where this machine has run it.
+    """
+
+    metrics: dict[str, float | None]
+    epochs: dict[str, list[float | None]]
+    seconds: float | None
+
+
+def lookup(repository: Repository, run: Run) -> Result | None:
+    """What the experiment of this run holds, or None where there is none of the same code and parameters."""
+    commit = repository.find(run.name)
+    if commit is None or not repository.has_code_of(commit) or _parameters(repository, commit) != run.tree:
+        return None
+    return _read(repository, commit, run.name)
+
+
+def _parameters(repository: Repository, commit: str) -> Tree | None:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(repository.read(commit, "params.yaml") or "")
+        file.flush()
+        try:
+            return params.load(Path(file.name))
+        except params.ParameterError:  # of an older version of the code
+            return None
+
+
+def _read(repository: Repository, commit: str, name: str) -> Result | None:
+    """The figures in the commit of an experiment; None where it holds no scores."""
+    evaluation, train, visible = (
+        json.loads(repository.read(commit, f"metrics/{stage}.json") or "{}")
+        for stage in ("evaluate", "train", "pseudo_label")
+    )
+    modes = {mode: scores for mode, scores in evaluation.items() if isinstance(scores, dict) and "rank1" in scores}
+    if not modes:
+        return None
+    metrics: dict[str, float | None] = {
+        f"{mode}.{score}": value
+        for mode, scores in modes.items()
+        for score, value in scores.items()
+        if not score.endswith("_sd")
+    }
+    # Of the last epoch. Where no labels are assigned, right are the predictions.
+    accuracy = train.get("accuracy_transport")
+    metrics["infrared.accuracy"] = train.get("accuracy_argmax") if accuracy is None else accuracy
+    metrics["visible.ari"] = visible.get("ari")
+    lines = list(csv.DictReader((repository.read(commit, "metrics/train/epochs.csv") or "").splitlines()))
+    epochs = {name: [float(line[name]) if line.get(name) else None for line in lines] for name in EPOCHS}
+    seconds = None
+    with suppress(FileNotFoundError):
+        seconds = float(records.read_json(LOGS / f"{name}.json")["seconds"])
+    return Result(metrics, epochs, seconds)
+
+
+def run_all(
+    runs: Sequence[Run], results: dict[str, Result], repository: Repository, keep_going: bool, keep: Callable[[], None]
+) -> bool:
+    """Run what `results` lacks, in order, and put it there; `keep` is called after each. True where all went well.
+
+    A line a run. Without `keep_going` the first failure is the last run. Raises InputError where what decides the
+    results changes meanwhile, since rows would no longer compare.
+    """
+    state, well = repository.state(), True
+    left = sum(run.name not in results for run in runs)
+    spent: list[float] = []
+    with Progress(len(runs)) as progress:
+        for run in runs:
+            progress.begin(run.name)
+            if run.name in results:
+                progress.end("there already")
+                continue
+            if repository.state() != state:
+                raise records.InputError(
+                    "stages, dvc.yaml, params.yaml or HEAD changed during the comparison, and its rows would not "
+                    "compare; start it again (what is the same comes from DVC's cache)"
+                )
+            started, left = time.monotonic(), left - 1
+            try:
+                results[run.name] = execute(repository, run, progress.show)
+                failure = ""
+                keep()
+            except RunError as error:
+                well, failure = False, f"  FAILED: {error}; see {_log(run)}"
+            spent.append(time.monotonic() - started)
+            still = f"  about {duration(left * sum(spent) / len(spent))} left" if left else ""
+            progress.end(duration(spent[-1]) + (failure or still))
+            if failure and not keep_going:
+                break
+    return well
+
+
+def execute(repository: Repository, run: Run, show: Callable[[str], None]) -> Result:
+    """Run one experiment, its output in `logs/experiments/<name>.log`; `show` gets the last line of it each second.
+
+    An experiment of that name is removed first; DVC's run cache restores what has run before. Raises RunError.
+    """
+    log = _log(run)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with log.open("w") as output:
+        if repository.find(run.name) and _dvc(["exp", "remove", run.name], output, lambda: None):
+            raise RunError("the old experiment of that name cannot be removed")
+        code = _dvc(run.command, output, lambda: show(_last_line(log)))
+    text = log.read_text(errors="replace")
+    commit = repository.find(run.name)
+    if code:
+        raise RunError(_reason(text, code))
+    if "Running stage '" in text:  # else all came from the cache, and its seconds say nothing
+        records.write_json(LOGS / f"{run.name}.json", {"seconds": round(time.monotonic() - started, 1)})
+    result = commit and _read(repository, commit, run.name)
+    if not result:
+        raise RunError("DVC saved no experiment with metrics/evaluate.json")
+    return result
+
+
+def _dvc(arguments: Sequence[str], output: IO[str], tick: Callable[[], None]) -> int:
+    """Call DVC and `tick` each second until it ends; its exit code. Interrupted, it takes DVC and the stage along."""
+    environment = os.environ | {
+        # Stages are called as `python -m …`: this Python, also where its environment was not activated.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,  # one group, so that the stage ends with DVC
+    )
+    try:
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=1)
+            tick()
+    except BaseException:
+        _end(child)
+        raise
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for number, seconds in PATIENCE:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            child.wait(timeout=seconds)
+            break
+    with suppress(ProcessLookupError):  # a stage that outlived DVC
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _log(run: Run) -> Path:
+    return LOGS / f"{run.name}.log"
+
+
+def _reason(text: str, code: int) -> str:
+    """The stage's own line where it wrote one, else DVC's, else the exit code."""
+    for pattern in (r"^error in .*", r"^ERROR: .*", r"^\w*(?:Error|Exception)\b.*"):
+        found = re.findall(pattern, text, re.MULTILINE)
+        if found:
+            return str(found[-1])
+    return f"exit code {code}"
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as opened:
+        opened.seek(max(0, log.stat().st_size - 2000))
+        lines = opened.read().decode(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 43 s, 19 min, 3.2 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+class Progress:
+    """A line a run that stays, and on a terminal one below it that moves: seconds and the last line of the log."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.number, self.name, self.started = total, 0, "", 0.0
+        self.bar = tqdm(leave=False, disable=not sys.stderr.isatty(), bar_format="{desc}", dynamic_ncols=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def begin(self, name: str) -> None:
+        """The next run."""
+        self.number += 1
+        self.name, self.started = f"{self.number:>{len(str(self.total))}}/{self.total}  {name}", time.monotonic()
+        self.show("")
+
+    def show(self, line: str) -> None:
+        """What the run does now."""
+        self.bar.set_description_str(f"{self.name}  {duration(time.monotonic() - self.started)}  {line.strip()}")
+
+    def end(self, outcome: str) -> None:
+        """How the run ended."""
+        self.bar.set_description_str("", refresh=False)
+        records.say(f"{self.name}  {outcome}")

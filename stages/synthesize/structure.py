@@ -1,0 +1,150 @@
+"""Who is seen how often by which camera in a SYSU-MM01: drawn, or exactly as in the real one.
+
+Cameras 1 and 2 are indoors, 3 is 2's place in the dark, 4 to 6 are outdoors; 3 and 6 are infrared.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from stages.parts.run.records import InputError
+from stages.parts.run.seeds import numpy_generator
+from stages.parts.run.settings import Synthesize
+from stages.synthesize.plan import some
+
+VISIBLE, INFRARED = (1, 2, 4, 5), (3, 6)
+NUMBERS = 533  # identities of the real one are numbered from 1 to this, with gaps
+PERMUTATIONS, TRAIN, TEST = "rand_perm_cam.mat", "train_id.mat", "test_id.mat"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A SYSU-MM01 without its pictures.
+
+    splits  train, val and test → identities, ascending
+    images  (identity, camera) → image numbers, ascending; only where there are any
+    """
+
+    splits: dict[str, list[int]]
+    images: dict[tuple[int, int], list[int]]
+
+
+def draw(settings: Synthesize) -> Structure:
+    """A structure of the sizes in `settings`: each identity in 2 to 4 visible cameras, `images_per_camera` in each.
+
+    `settings.infrared_counts` says how many infrared images an identity has; n is `images_per_camera`:
+    halves  one infrared camera or both with equal chance, n images in each: n or 2n images
+    equal   both cameras, n images in each: 2n images
+    skewed  one camera or both as in `halves`, k images in each, k drawn once an identity from 1 to 3n, with chances
+            that fall by a factor of e every n images: most have few, some have many, 2 to 6n in all. From n = 4 on
+            there are about as many in all as with `halves`
+    Nothing else depends on it: identities, splits and visible images are the same for all three.
+    Raises ValueError for more identities than the data set has numbers.
+    """
+    random = numpy_generator(settings.seed, "sysu_mm01", "layout")
+    sizes = (settings.train_persons, settings.val_persons, settings.test_persons)
+    if sum(sizes) > NUMBERS:
+        raise ValueError(
+            f"synthesize: train_persons + val_persons + test_persons = {sum(sizes)}; "
+            f"the numbers of SYSU-MM01 end at {NUMBERS}"
+        )
+    numbers = random.permutation(np.arange(1, NUMBERS + 1))[: sum(sizes)]
+    parts = np.split(numbers, np.cumsum(sizes)[:-1])
+    splits = {name: sorted(part.tolist()) for name, part in zip(("train", "val", "test"), parts, strict=True)}
+    images: dict[tuple[int, int], list[int]] = {}
+    for person in sorted(numbers.tolist()):
+        visible = some(random, VISIBLE, int(random.choice([2, 3, 4], p=[0.15, 0.25, 0.6])))
+        infrared = some(random, INFRARED, int(random.integers(1, 3)))
+        counts = dict.fromkeys(visible, settings.images_per_camera) | _infrared_counts(settings, person, infrared)
+        images |= {(person, camera): list(range(1, count + 1)) for camera, count in sorted(counts.items())}
+    return Structure(splits, images)
+
+
+def _infrared_counts(settings: Synthesize, person: int, cameras: list[int]) -> dict[int, int]:
+    """Camera → images of a drawn identity; `cameras` are those that see it in the real proportions."""
+    each = settings.images_per_camera
+    if settings.infrared_counts == "equal":
+        return dict.fromkeys(INFRARED, each)
+    if settings.infrared_counts == "skewed":
+        random = numpy_generator(settings.seed, "sysu_mm01", "infrared counts", person)
+        sizes = np.arange(1, 3 * each + 1)
+        chances = np.exp(-sizes / each)
+        drawn = int(random.choice(sizes, p=chances / chances.sum()))
+        each = max(drawn, 2 if len(cameras) == 1 else 1)
+    return dict.fromkeys(cameras, each)
+
+
+def read(folder: Path) -> Structure:
+    """The structure of the real SYSU-MM01, from three files of its owners in `folder`.
+
+    rand_perm_cam.mat  of each camera and identity, permutations of its image numbers
+    train_id.mat, test_id.mat  the identities of these splits
+    `val` are the identities of neither list that both a visible and an infrared camera has seen: 99 of them, 491 with
+    the 296 for training and the 96 of the test.
+    InputError names the file that is missing or holds something else.
+    """
+    images = _images(folder / PERMUTATIONS)
+    seen = {person for person, _ in images}
+    splits = {"train": _ids(folder / TRAIN), "val": [], "test": _ids(folder / TEST)}
+    for name, file in (("train", TRAIN), ("test", TEST)):
+        absent = [person for person in splits[name] if person not in seen]
+        if absent:
+            raise InputError(f"{_where(folder / file)}: identity {absent[0]} has no image in {PERMUTATIONS}")
+    shared = sorted(set(splits["train"]) & set(splits["test"]))
+    if shared:
+        raise InputError(f"{_where(folder / TEST)}: identity {shared[0]} is in {TRAIN}, too")
+    for person in sorted(seen - set(splits["train"]) - set(splits["test"])):
+        if all(any((person, camera) in images for camera in cameras) for cameras in (VISIBLE, INFRARED)):
+            splits["val"].append(person)
+    chosen = {person for persons in splits.values() for person in persons}
+    return Structure(splits, {place: numbers for place, numbers in images.items() if place[0] in chosen})
+
+
+def _images(path: Path) -> dict[tuple[int, int], list[int]]:
+    """(identity, camera) → image numbers, ascending by both."""
+    expected = f"{_where(path)}: expected rand_perm_cam, 6 cells (cameras) of cells (identities) of permutations"
+    cameras = _variable(path, "rand_perm_cam").ravel()
+    if len(cameras) != 6 or not all(isinstance(cell, np.ndarray) and cell.dtype.hasobject for cell in cameras):
+        raise InputError(f"{expected}; found {cameras.dtype} of {len(cameras)}")
+    found = {}
+    for camera, cell in enumerate(cameras, start=1):
+        for person, permutations in enumerate(cell.ravel(), start=1):
+            place = f"camera {camera}, identity {person}"
+            if permutations.ndim != 2 or permutations.dtype.kind not in "iu":
+                raise InputError(f"{expected}; found {permutations.dtype} {permutations.shape}: {place}")
+            if not permutations.size:
+                continue
+            ordered = np.sort(permutations.astype(np.int64), axis=1)
+            numbers = np.unique(ordered).tolist()
+            if ordered.shape[1] != len(numbers) or (ordered != ordered[:1]).any() or numbers[0] < 1:
+                raise InputError(f"{expected}; the rows are not permutations of the same image numbers: {place}")
+            found[person, camera] = numbers
+    return dict(sorted(found.items()))
+
+
+def _ids(path: Path) -> list[int]:
+    ids = _variable(path, "id")
+    if ids.dtype.kind not in "iu" or not ids.size:
+        raise InputError(f"{_where(path)}: expected id, whole numbers of identities; found {ids.dtype} {ids.shape}")
+    return np.unique(ids).tolist()
+
+
+def _variable(path: Path, name: str) -> np.ndarray:
+    """The variable `name` of a MATLAB file."""
+    if not path.is_file():
+        raise InputError(f"{_where(path)} is not here; expected {PERMUTATIONS}, {TRAIN} and {TEST} of SYSU-MM01 there")
+    try:
+        variables: Mapping[str, Any] = scipy.io.loadmat(path)
+    except Exception as error:  # the parser has a kind of its own for every way a file can be broken
+        raise InputError(f"{_where(path)} is not a MATLAB 5 file ({type(error).__name__}: {error})") from None
+    if name not in variables:
+        raise InputError(f"{_where(path)}: no variable {name} there, only {', '.join(sorted(variables))}")
+    return np.asarray(variables[name])
+
+
+def _where(path: Path) -> str:
+    return f"synthesize.structure: {path}"

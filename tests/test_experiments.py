@@ -1,0 +1,368 @@
+"""Comparisons: their parameters, their tables, and real DVC experiments in a repository with one trivial stage."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+from experiments import tables
+from experiments.__main__ import main
+from experiments.plans import PLANS, VARIANTS, Plan, Row, is_rendered, variant
+from experiments.runner import Result, _reason, duration
+from experiments.runs import changed, runs
+from stages.parts.run import params
+
+ROOT = Path(__file__).parents[1]
+TREE = params.load(ROOT / "params.yaml")
+DATASETS = ("synthetic", "sysu_mm01", "regdb")
+
+
+def planned(name: str, dataset: str = "synthetic", seeds: tuple[int, ...] = (0,)) -> list:
+    values = seeds if PLANS[name].varies == "seed" else PLANS[name].values
+    return runs(name, PLANS[name], values, [f"dataset={dataset}"], TREE)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("name", PLANS)
+def test_every_row_has_parameters_of_its_own_that_are_accepted(name: str, dataset: str) -> None:
+    made = planned(name, dataset)
+    trees = [json.dumps(run.tree, sort_keys=True) for run in made]
+    alike = trees.count(json.dumps(changed(TREE, [f"dataset={dataset}", "seed=0"]), sort_keys=True))
+    assert len(set(trees)) == len(trees)
+    assert alike <= 1
+
+
+def test_names_are_references_of_git() -> None:
+    names = [run.name for name in PLANS for run in planned(name)]
+    assert len(set(names)) == len(names)
+    for name in names:
+        subprocess.run(["git", "check-ref-format", f"refs/exps/00/00/{name}"], check=True)
+
+
+def test_changes_are_what_dvc_makes_of_them(tmp_path: Path) -> None:
+    lists = [list(VARIANTS[name]) for name in VARIANTS]
+    lists += [[change for run in planned(name)[-1:] for change in run.changes] for name in PLANS]
+    lists.append(["otla.tolerance=1e-05", "otla.max_iterations=null", "train.milestones=[3,5]", "seed=1", "seed=2"])
+    for changes in lists:
+        copy = tmp_path / "params.yaml"
+        shutil.copy(ROOT / "params.yaml", copy)
+        apply_overrides(copy, changes)
+        assert params.load(copy) == changed(TREE, changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("otla.delat=5", "otla.delat=5: expected key=value"),
+        ("otla", "otla: expected key=value"),
+        ("otla.delta=-5", "otla.delta: -5.0 is not a number above 0"),
+        ("dataset=nope", "'nope' is not one of synthetic"),
+        ("data.trial=11", "data.trial: 11 is not a number from 1 to 10"),
+    ],
+)
+def test_a_wrong_change_is_named(change: str, message: str) -> None:
+    with pytest.raises(params.ParameterError, match=r"^[^\n]*$") as caught:
+        runs("x", Plan("x", (Row("a row", "row", (change,)),)), (0,), (), TREE)
+    assert message in str(caught.value)
+    assert "a row" in str(caught.value)
+
+
+def test_the_ablation_is_the_papers_table() -> None:
+    rows = {run.row.name: run.tree for run in planned("ablation", "sysu_mm01")}
+    assert len(rows) == 14
+    on = {name: (t["den"]["enabled"], t["pal"]["enabled"], t["otla"]["assignment"]) for name, t in rows.items()}
+    for setting in ("unsupervised", "semi-supervised"):
+        assert on[f"{setting}: V-ReID alone"] == (False, False, "none")
+        assert on[f"{setting}: + PAL + OTLA"] == (False, True, "transport")
+        assert on[f"{setting}: the last, labels by argmax"] == (True, True, "argmax")
+    best = next(row for row in PLANS["ablation"].rows if row.slug == "semi-full")
+    assert best.published == {"sysu_mm01/semi-supervised": {"all.rank1": 0.4815, "all.map": 0.4386}}
+
+
+def test_trials_are_regdbs() -> None:
+    for dataset, used in (("synthetic", "synthetic_regdb"), ("regdb", "regdb")):
+        made = planned("trials", dataset)
+        assert [run.tree["data"]["trial"] for run in made] == list(range(1, 11))
+        assert {run.tree["dataset"] for run in made} == {used}
+
+
+def test_lengths_of_the_variants_are_for_real_data_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not any("epochs=" in change for change in variant("code", "synthetic") if change.startswith("train."))
+    assert "train.epochs=81" in variant("code", "sysu_mm01")
+    assert changed(TREE, ["dataset=sysu_mm01", *variant("paper", "sysu_mm01")])["den"]["step"] == 1
+    assert is_rendered(TREE["dataset"])
+    assert main(["variant", "paper"]) == 0
+    printed = capsys.readouterr().out.split()
+    assert printed[::2] == ["-S"] * len(VARIANTS["paper"])
+    assert tuple(printed[1::2]) == VARIANTS["paper"]
+
+
+def result(rank1: float, seconds: float | None = 10.0) -> Result:
+    metrics = {"all.rank1": rank1, "all.rank5": 0.9, "all.map": rank1 / 2, "infrared.accuracy": 0.25, "visible.ari": 1}
+    return Result(metrics, {"accuracy_argmax": [0.1, None]}, seconds)
+
+
+def compared(dataset: str, values: dict[str, Result]) -> dict:
+    origin = {"commit": "0123456789", "uncommitted": False, "dataset": dataset}
+    made = planned("sources", dataset, (0, 1, 2))
+    return tables.comparison("sources", PLANS["sources"], made, values, origin)
+
+
+def test_the_table_shows_mean_and_sample_deviation() -> None:
+    found = {f"sources-market1501-s{seed}": result(value) for seed, value in enumerate((0.1, 0.2, 0.3))}
+    found["sources-none-s1"] = result(0.5, None)
+    tree = compared("synthetic", found)
+    assert [row["name"] for row in tree["rows"]] == ["Market-1501", "none (USL)"]
+    first, last = tree["rows"]
+    assert first["metrics"]["all.rank1"] == [0.1, 0.2, 0.3]
+    assert first["epochs"] == {"accuracy_argmax": [[0.1, None]] * 3}
+    assert first["changes"] == ["dataset=synthetic", "train.setting=unsupervised", "spcl.source=market1501"]
+    assert (last["seeds"], last["seconds"]) == ([1], [None])
+    lines = tables.table(json.loads(json.dumps(tree))).splitlines()
+    assert [" ".join(line.split()) for line in lines[2:5]] == [
+        "% all Rank-1 all mAP infrared labels visible ARI seconds",
+        "Market-1501 20.00 ± 10.00 10.00 ± 5.00 25.00 ± 0.00 1.000 ± 0.000 10",
+        "none (USL) 50.00 25.00 25.00 1.000 –",
+    ]
+    assert "not all of them: none (USL)" in lines
+    assert "paper" not in "\n".join(lines[3:])
+    assert "rendered pictures: not comparable with published numbers" in lines
+
+
+def test_the_papers_line_stands_below_ours_on_its_data() -> None:
+    tree = compared("sysu_mm01", {"sources-market1501-s0": result(0.301)})
+    lines = tables.table(tree, markdown=True).splitlines()
+    assert lines[2:6] == [
+        "| % | all Rank-1 | all mAP | infrared labels | visible ARI | seconds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| Market-1501 | 30.10 | 15.05 | 25.00 | 1.000 | 10 |",
+        "| paper | 29.90 | 27.10 | – | – | – |",
+    ]
+
+
+def test_reasons_and_durations() -> None:
+    said = "Running stage\nerror in train: delta is bad\nERROR: failed to reproduce 'train': exited with 1\n"
+    assert _reason(said, 255) == "error in train: delta is bad"
+    assert _reason("a\nERROR: unable to lock\n", 255) == "ERROR: unable to lock"
+    assert _reason("Traceback\nKeyError: 'x'\n", 1) == "KeyError: 'x'"
+    assert _reason("", 7) == "exit code 7"
+    assert [duration(seconds) for seconds in (43.2, 1140, 11520)] == ["43 s", "19 min", "3.2 h"]
+
+
+@pytest.mark.parametrize("text", ["0", "x", "1,1", ",", "-2"])
+def test_seeds_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sources", "--seeds", text])
+    assert "is neither a number above 0 nor a list" in capsys.readouterr().err
+
+
+STAGE = """
+import json, os, pathlib, time
+import yaml
+
+root = pathlib.Path(os.environ["DVC_ROOT"])
+tree = yaml.safe_load(open("params.yaml"))
+(root / "ran").open("a").write(f"{os.getpid()}\\n")
+if (root / "sleep").exists():
+    time.sleep(60)
+if (root / "broken").exists() and tree["data"]["trial"] == 2:
+    raise SystemExit("error in evaluate: told to")
+for name, content in {
+    "evaluate": {"all": {"rank1": (tree["data"]["trial"] + 2) / 10, "rank1_sd": 0.0, "map": 0.5}, "pseudo_label": {}},
+    "train": {"accuracy_argmax": 0.25},
+    "pseudo_label": {"ari": 0.75},
+}.items():
+    pathlib.Path(f"metrics/{name}.json").write_text(json.dumps(content))
+pathlib.Path("metrics/train").mkdir(exist_ok=True)
+pathlib.Path("metrics/train/epochs.csv").write_text("epoch,accuracy_transport,accuracy_argmax\\n1,,0.2\\n2,,0.25\\n")
+"""
+PIPELINE = """
+stages:
+  evaluate:
+    cmd: python stages/evaluate.py
+    params: [seed, dataset, spcl, data]
+    deps: [stages]
+    metrics:
+    - metrics/evaluate.json: {cache: false}
+    - metrics/train.json: {cache: false}
+    - metrics/pseudo_label.json: {cache: false}
+    plots:
+    - metrics/train/epochs.csv: {cache: false}
+"""
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one commit and, not committed, a parameter's change, a staged file and an unknown one."""
+    folder = tmp_path_factory.mktemp("experiments") / "repository"
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        files = {
+            "stages/evaluate.py": STAGE,
+            "dvc.yaml": PIPELINE,
+            "params.yaml": (ROOT / "params.yaml").read_text(),
+            "metrics/comparisons/.gitkeep": "",
+            ".dvc/config": "[core]\n    analytics = false\n    autostage = true\n",
+            ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+            ".gitignore": "/logs/\n/ran\n/sleep\n/broken\n__pycache__/\n",
+            ".dvcignore": "__pycache__/\n",
+        }
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "pipeline"]):
+            git(*command)
+        text = files["params.yaml"]
+        (folder / "params.yaml").write_text(text.replace("  momentum: 0.2\n", '  momentum: "0.25"\n').replace('"', ""))
+        (folder / "staged.txt").write_text("staged\n")
+        git("add", "staged.txt")
+        (folder / "unknown.txt").write_text("unknown\n")
+    return folder
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    folder.mkdir(exist_ok=True)
+    patch.chdir(folder)
+    patch.setenv("DVC_SITE_CACHE_DIR", str(folder.parent / "site"))
+    patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    for key in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        patch.setenv(key, "test@example.org")
+
+
+@pytest.fixture
+def folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """That repository as the working folder; afterwards it must be as before, but for the comparisons."""
+    enter(home, monkeypatch)
+
+    def seen() -> tuple[str, bytes, str, str]:
+        status = git("status", "--short", "--", ".", ":!metrics/comparisons")
+        return status, (home / "params.yaml").read_bytes(), git("diff", "HEAD"), git("stash", "list")
+
+    before = seen()
+    yield home
+    assert seen() == before
+
+
+def times_run(folder: Path) -> int:
+    """How often the stage ran since the last question."""
+    path = folder / "ran"
+    count = len(path.read_text().splitlines()) if path.exists() else 0
+    path.unlink(missing_ok=True)
+    return count
+
+
+def test_a_comparison_stops_at_a_failure_and_goes_on_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "metrics/comparisons/trials.json"
+    (folder / "broken").touch()
+    for extra, ran, trials in (([], 2, [1]), (["--keep-going"], 2, [1, 3])):
+        assert main(["trials", "--seeds", "3", *extra]) == 1
+        said = capsys.readouterr().out
+        assert "FAILED: error in evaluate: told to; see logs/experiments/trials-full-t2.log" in said
+        assert said.count("there already") == trials.index(trials[-1])
+        assert times_run(folder) == ran
+        assert json.loads(path.read_text())["rows"][0]["seeds"] == trials
+    assert "told to" in (folder / "logs/experiments/trials-full-t2.log").read_text()
+
+    (folder / "broken").unlink()
+    for ran in (1, 0):
+        assert main(["trials", "--seeds", "3", "--markdown"]) == 0
+        said = capsys.readouterr().out
+        assert said.count("there already") == 3 - ran
+        assert "| full method | 40.00 ± 10.00 | 50.00 ± 0.00 | 25.00 ± 0.00 | 0.750 ± 0.000 |" in said
+        assert times_run(folder) == ran
+    stored = json.loads(path.read_text())
+    assert (stored["plan"], stored["dataset"], stored["uncommitted"]) == ("trials", "synthetic_regdb", True)
+    (row,) = stored["rows"]
+    assert row["metrics"]["all.rank1"] == [0.3, 0.4, 0.5]
+    assert row["epochs"]["accuracy_argmax"] == [[0.2, 0.25]] * 3
+    assert row["epochs"]["accuracy_transport"] == [[None, None]] * 3
+    assert min(row["seconds"]) > 0
+    assert main(["trials", "--show"]) == 0
+    assert "full method  40.00 ± 10.00" in capsys.readouterr().out
+
+
+def test_other_parameters_replace_an_experiment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The experiment has the changes that are not committed; back to the first parameters costs no run."""
+    for extra, ran in ([], 1), (["-S", "spcl.k1=10"], 1), ([], 0):
+        assert main(["trials", "--seeds", "4,", *extra]) == 0
+        assert "there already" not in capsys.readouterr().out
+        assert times_run(folder) == ran
+    head = git("rev-parse", "HEAD").strip()
+    text = git("show", f"refs/exps/{head[:2]}/{head[2:]}/trials-full-t4:params.yaml")
+    assert "  momentum: 0.25\n" in text
+    assert "dataset: synthetic_regdb\n" in text
+    assert main(["trials", "--seeds", "4,6,", "--dry"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "trials-full-t4  there already"
+    assert said[1].startswith(
+        "dvc exp run --temp -n trials-full-t6 -S dataset=synthetic_regdb -S data.trial=6 evaluate"
+    )
+    assert times_run(folder) == 0
+
+
+def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
+    (folder / "sleep").touch()
+    started = subprocess.Popen(
+        [sys.executable, "-P", "-m", "experiments", "trials", "--seeds", "5,"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not (folder / "ran").exists() and started.poll() is None:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == 130, said
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((folder / "ran").read_text()), 0)
+    (folder / "sleep").unlink()
+    times_run(folder)
+    assert main(["trials", "--seeds", "5,"]) == 0
+    assert times_run(folder) == 1
+
+
+def test_an_edit_meanwhile_ends_the_comparison(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments.repository import Repository
+
+    states = iter(["one", "two"])
+    monkeypatch.setattr(Repository, "state", lambda self: next(states))
+    with pytest.raises(ValueError, match="changed during the comparison"):
+        main(["trials", "--seeds", "6,"])
+    assert times_run(folder) == 0
+
+
+def test_what_cannot_work_is_refused_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "stages/new.py").touch()
+    with pytest.raises(ValueError, match=r"stages/new\.py is not known to git"):
+        main(["sources"])
+    (folder / "stages/new.py").unlink()
+    with pytest.raises(ValueError, match=r"comparisons/ablation\.json is not here"):
+        main(["ablation", "--show"])
+
+    git("clone", "-q", "--depth", "1", f"file://{folder}", "../shallow")
+    monkeypatch.chdir(folder.parent / "shallow")
+    with pytest.raises(ValueError, match=r"shallow clone.*git fetch --unshallow"):
+        main(["sources"])
+    (folder.parent / "shallow/params.yaml").write_text("seed: x\n")
+    with pytest.raises(ValueError, match=r"params\.yaml"):
+        main(["sources"])
+    shutil.copy(ROOT / "params.yaml", folder.parent)
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(ValueError, match="not a git repository"):
+        main(["sources"])
+    monkeypatch.chdir(folder)

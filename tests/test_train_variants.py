@@ -1,0 +1,275 @@
+"""Every way in which the released code departs from the paper's algorithm, and what goes beyond both."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments.plans import VARIANTS
+from stages.parts.images.augment import normalise
+from stages.parts.images.store import ImageStore
+from stages.parts.images.table import read_table, write_table
+from stages.parts.network.head import IdentityNetwork
+from stages.parts.run import params, records
+from stages.train import __main__ as train
+from stages.train import labels, loop, validation
+from stages.train.attention import attention_of_a_batch
+from stages.train.data import training_set
+from tests.test_train import IMAGES, PERSONS, TABLE, Prepared, Project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with Prepared(tmp_path) as found:
+        yield found
+
+
+def state_of(project: Project) -> tuple[loop.State, labels.TrainingSet, loop.Method]:
+    """A state before the first epoch in the project's parameters."""
+    method = project.method()
+    data = training_set(ImageStore(project.folder / train.IMAGES), project.folder / train.VISIBLE_LABELS, method.train)
+    network = IdentityNetwork("narrow", data.classes)
+    return loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu")), data, method
+
+
+def order_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarray]]:
+    """What an epoch does, in order: `label` with the images that were predicted, `train` with the labels in use."""
+    calls: list[tuple[str, np.ndarray]] = []
+    predict, steps = loop.log_predictions, loop.train_epoch
+
+    def log_predictions(*given):
+        found = predict(*given)
+        calls.append(("label", found[0]))
+        return found
+
+    def train_epoch(state, data, method, batches, paired):
+        calls.append(("train", state.labels.bank.labels.numpy().copy()))
+        return steps(state, data, method, batches, paired)
+
+    monkeypatch.setattr(loop, "log_predictions", log_predictions)
+    monkeypatch.setattr(loop, "train_epoch", train_epoch)
+    return calls
+
+
+# What is predicted, when, and how
+
+
+def test_by_default_all_images_are_labelled_after_the_steps(project, monkeypatch):
+    calls = order_of_calls(monkeypatch)
+    project.run()
+    assert [name for name, _ in calls] == ["train", "label"] * 3
+    assert all(len(images) == PERSONS * IMAGES for name, images in calls if name == "label")
+
+
+def test_with_a_lag_labels_are_made_before_the_steps_and_used_one_epoch_later(project, monkeypatch):
+    calls = order_of_calls(monkeypatch)
+    used = []
+    draw = loop.cross_modal_batches
+    monkeypatch.setattr(loop, "cross_modal_batches", lambda v, i, *rest: used.append(i.copy()) or draw(v, i, *rest))
+    project.run(otla__label_lag=1, otla__infrared_from_epoch=0)
+    assert [name for name, _ in calls] == ["label", "train"] * 3
+    banks = [bank for name, bank in calls if name == "train"]
+    np.testing.assert_array_equal(used[1], banks[0])  # drawn in the second epoch: labels of before the first's steps
+    np.testing.assert_array_equal(used[2], banks[1])
+
+
+def test_visited_images_alone_are_labelled_and_the_others_keep_theirs(project, monkeypatch):
+    calls = order_of_calls(monkeypatch)
+    project.run(otla__predict="visited", otla__infrared_from_epoch=0, train__epochs=2)
+    images = [found for name, found in calls if name == "label"]
+    assert all(0 < len(found) < PERSONS * IMAGES for found in images)
+    share = project.epochs()["predicted_share"].to_numpy()
+    np.testing.assert_allclose(share, [len(found) / (PERSONS * IMAGES) for found in images], atol=1e-6)
+    bank = project.infrared()
+    never = np.setdiff1d(np.arange(len(bank)), np.union1d(*images))
+    assert (bank["age"].to_numpy()[images[1]] == 0).all()
+    assert (bank["age"].to_numpy()[never] == 2).all()  # the random labels of the start
+    assert (bank["confidence"].to_numpy()[never] == 0).all()
+
+
+def test_training_mode_predicts_augmented_visits_and_averages_them(project):
+    """Of one network the mean over visits is what its logits give by hand, and running statistics have moved."""
+    project.set(otla__predict="visited", otla__predict_mode="train", train__flip=0.0, train__erase=0.0)
+    state, data, method = state_of(project)
+    visits = np.array([[0, 1, 2, 3], [3, 2, 5, 4]])
+    before = state.network.neck.running_mean.clone()
+    images, found = labels.log_predictions(state.network, data, method.train, method.otla, visits, (0, 0))
+    np.testing.assert_array_equal(images, [0, 1, 2, 3, 4, 5])
+    assert not torch.equal(state.network.neck.running_mean, before)
+    state.network.train()
+    with torch.no_grad():
+        by_hand = [
+            state.network.outputs(normalise(data.store.batch(data.infrared_rows[visit]))).logits.softmax(1)
+            for visit in visits
+        ]
+    torch.testing.assert_close(found[3].exp().float(), (by_hand[0][3] + by_hand[1][0]) / 2)
+    torch.testing.assert_close(found[5].exp().float(), by_hand[1][2])
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(6, dtype=torch.float64))
+
+
+def test_evaluation_mode_leaves_the_network_as_it_was(project):
+    state, data, method = state_of(project)
+    before = {name: value.clone() for name, value in state.network.state_dict().items()}
+    batches = np.zeros((1, 4), int)
+    images, found = labels.log_predictions(state.network, data, method.train, method.otla, batches, (0, 0))
+    assert len(images) == len(found) == PERSONS * IMAGES
+    assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["paper", "code"])
+def test_a_named_set_of_parameters_runs_two_epochs(project, name):
+    """The paper's text and the released code; lengths of a run are the profile's."""
+    changes = dict(change.split("=", 1) for change in VARIANTS[name])
+    given = {
+        key.replace(".", "__"): params.yaml.load(value, params._Loader)
+        for key, value in changes.items()
+        if key.split(".")[0] in ("train", "den", "otla", "pal")
+    }
+    first = project.run(**given, train__epochs=2)
+    assert np.isfinite(project.epochs()["loss"]).all()
+    assert project.run(**given, train__epochs=2) == first
+
+
+# Priors
+
+
+def test_the_estimated_prior_follows_the_mean_prediction(project):
+    project.set(otla__label_prior="estimated", otla__prior_momentum=0.25, otla__delta=1.0)
+    state, data, method = state_of(project)
+    predicted = torch.randn(len(data.infrared_rows), data.classes, generator=torch.Generator().manual_seed(0)) * 3
+    predicted = predicted.log_softmax(1)
+    images = np.arange(len(predicted))
+    labels.assign(state.labels, images, predicted, data, method.otla)
+    expected = 0.25 / data.classes + 0.75 * predicted.exp().double().mean(0)
+    torch.testing.assert_close(state.labels.prior, expected, atol=1e-7, rtol=0)
+    assert float(state.labels.prior.sum()) == pytest.approx(1)
+
+
+def test_no_label_dies_of_an_estimate(project):
+    """A label that no image is predicted for keeps a tenth of the uniform share, and so its images."""
+    project.set(otla__label_prior="estimated", otla__prior_momentum=0.0)
+    state, data, method = state_of(project)
+    predicted = torch.full((len(data.infrared_rows), data.classes), -20.0)
+    predicted[:, 0] = 0.0
+    _, seconds = labels.assign(state.labels, np.arange(len(predicted)), predicted.log_softmax(1), data, method.otla)
+    assert seconds > 0
+    counts = state.labels.counts[0, 0]
+    assert counts.sum() == len(predicted)
+    assert counts[0] > 0.4 * len(predicted)
+
+
+def test_slack_lets_the_label_shares_follow_the_predictions(project):
+    """From the paper's equal shares to those of argmax."""
+    state, data, _ = state_of(project)
+    draw = torch.Generator().manual_seed(1)
+    bias = torch.tensor([2.0] + [0.0] * (data.classes - 1))
+    predicted = (torch.randn(len(data.infrared_rows), data.classes, generator=draw) + bias).log_softmax(1)
+    largest = []
+    for slack in (0.0, 0.3, 1000.0):
+        project.set(otla__label_slack=slack, otla__delta=25.0)
+        labels.assign(state.labels, np.arange(len(predicted)), predicted, data, project.method().otla)
+        largest.append(int(state.labels.counts[-1, 0].max()))
+    assert largest[0] < largest[1] <= largest[2]
+    np.testing.assert_array_equal(state.labels.counts[-1, 0], state.labels.counts[-1, 1])
+
+
+def test_the_estimate_survives_an_interruption(project, monkeypatch):
+    changes = {"otla__label_prior": "estimated", "otla__delta": 5.0}
+    expected = project.run(**changes)
+    save = records.Checkpoint.save
+
+    def save_and_die(self, tensors, facts):
+        save(self, tensors, facts)
+        if facts["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.Checkpoint, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            project.run(**changes)
+    train.main()
+    assert project.outputs() == expected
+
+
+# Selection
+
+
+def hold_out(project: Project, persons: int = 2) -> None:
+    """Make the last `persons` training people validation people; the label file is of the rest."""
+    table = read_table(project.folder / TABLE)
+    people = sorted(table.loc[table["split"] == "train", "person"].unique())[-persons:]
+    table.loc[table["person"].isin(people) & (table["split"] == "train"), "split"] = "val"
+    write_table(table, project.folder / TABLE)
+    rows = ImageStore(project.folder / train.IMAGES).rows("train", "visible")
+    project.write_labels(rows, np.arange(len(rows)) // IMAGES)
+
+
+def test_validation_chooses_the_epoch_of_the_best_map(project, monkeypatch):
+    """Scores are made up; the network that is kept is the one that had the best, the first of equals."""
+    hold_out(project)
+    scores = iter([0.2, 0.9, 0.9, 0.2, 0.9])
+    monkeypatch.setattr(loop, "validation_map", lambda network, store: next(scores))
+    project.run(train__selection="validation")
+    tensors, facts = records.load_tensors(project.folder / train.NETWORK)
+    assert (facts["selection"], facts["epoch"]) == ("validation", 2)
+    project.run(train__selection="validation", train__epochs=2)
+    last, _ = records.load_tensors(project.folder / train.NETWORK)
+    assert all(torch.equal(tensors[name], last[name]) for name in tensors | last)
+
+
+def test_the_validation_score_is_made_of_validation_images(project):
+    hold_out(project)
+    outputs = project.run(train__selection="validation")
+    scores = project.epochs()["validation_map"]
+    assert scores.between(0, 1, inclusive="right").all()
+    labelled = ImageStore(project.folder / train.IMAGES).rows("train", "infrared")
+    assert project.infrared()["row"].tolist() == labelled.tolist()
+    assert project.run(train__selection="validation") == outputs
+
+
+def test_validation_needs_validation_images(project):
+    with pytest.raises(records.InputError, match=r"train\.selection: validation needs infrared images of split val"):
+        project.run(train__selection="validation")
+
+
+def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
+    hold_out(project)
+    store = ImageStore(project.folder / train.IMAGES)
+    person = torch.from_numpy(store.table["person"].to_numpy())
+    rows = iter([store.rows("val", "infrared"), store.rows("val", "visible")])
+    one_hot = torch.eye(100)
+    monkeypatch.setattr(validation, "embed", lambda network, batches: one_hot[person[next(rows)]])
+    assert validation.validation_map(IdentityNetwork("narrow", 2), store) == 1.0
+
+
+# What the report draws
+
+
+def test_counts_by_epoch_add_up(project):
+    project.run()
+    counts = pd.read_csv(project.folder / train.COUNTS)
+    assert counts.groupby("epoch")[["transport", "argmax"]].sum().eq(PERSONS * IMAGES).all(axis=None)
+    project.run(otla__assignment="argmax")
+    assert pd.read_csv(project.folder / train.COUNTS)["transport"].isna().all()
+
+
+def test_attention_is_of_one_batch_and_its_rows_add_up_to_1(project):
+    project.run()
+    weights = pd.read_csv(project.folder / train.ATTENTION)
+    assert set(weights["kind"]) == {"v2i", "i2i"}
+    modality = read_table(project.folder / TABLE)["modality"]
+    for kind, query in (("v2i", "visible"), ("i2i", "infrared")):
+        some = weights[weights["kind"] == kind]
+        assert (modality.loc[some["query"]] == query).all()
+        assert (modality.loc[some["key"]] == "infrared").all()
+        size = int(np.sqrt(len(some)))
+        np.testing.assert_allclose(some["weight"].to_numpy().reshape(size, size).sum(1), 1, atol=1e-4)
+
+
+def test_without_a_shared_label_there_is_no_attention(project):
+    state, data, method = state_of(project)
+    nothing = np.full(len(data.infrared_rows), -1)
+    assert attention_of_a_batch(state.network, data, nothing, method.train, 0).empty
