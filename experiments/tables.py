@@ -9,6 +9,7 @@ from experiments.runner import Result
 from experiments.runs import Run
 
 SCORES = {"rank1": "Rank-1", "map": "mAP"}
+SHORT = {"infrared_to_visible": "I→V", "visible_to_infrared": "V→I"}
 OTHERS = {"infrared.accuracy": "infrared labels", "visible.ari": "visible ARI"}
 NONE = "–"
 
@@ -71,7 +72,7 @@ def _keys(tree: dict[str, Any]) -> list[str]:
 
 def _title(key: str) -> str:
     mode, _, score = key.rpartition(".")
-    return OTHERS.get(key) or f"{mode.replace('_', ' ')} {SCORES[score]}"
+    return OTHERS.get(key) or f"{SHORT.get(mode, mode)} {SCORES[score]}"
 
 
 def _cell(key: str, values: Sequence[float | None]) -> str:

@@ -1,4 +1,7 @@
-"""Comparisons: their parameters, their tables, and real DVC experiments in a repository with one trivial stage."""
+"""Comparisons: their parameters, their tables, and real DVC experiments in a repository with one trivial stage.
+
+Three tests are slow, because each of their dozen experiments starts DVC and git anew.
+"""
 
 import json
 import os
@@ -263,6 +266,7 @@ def times_run(folder: Path) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_a_comparison_stops_at_a_failure_and_goes_on_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "metrics/comparisons/trials.json"
     (folder / "broken").touch()
@@ -293,6 +297,7 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(folder: Path, capsys:
     assert "full method  40.00 ± 10.00" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_other_parameters_replace_an_experiment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The experiment has the changes that are not committed; back to the first parameters costs no run."""
     for extra, ran in ([], 1), (["-S", "spcl.k1=10"], 1), ([], 0):
@@ -312,6 +317,7 @@ def test_other_parameters_replace_an_experiment(folder: Path, capsys: pytest.Cap
     assert times_run(folder) == 0
 
 
+@pytest.mark.slow
 def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
     (folder / "sleep").touch()
     started = subprocess.Popen(
@@ -324,7 +330,7 @@ def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
     while not (folder / "ran").exists() and started.poll() is None:
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
-    said, _ = started.communicate(timeout=60)
+    said, _ = started.communicate(timeout=150)
     assert started.returncode == 130, said
     assert "the same command goes on from here" in said
     assert "Traceback" not in said

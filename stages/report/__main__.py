@@ -1,9 +1,9 @@
 """One page with the tables, the curves and the pictures; `--show` prints the result table.
 
 Reads   params.yaml (all of it, to list it), metrics/*.json, metrics/evaluate/cmc.csv, metrics/pseudo_label/epochs.csv,
-        metrics/train/epochs.csv, data/{images,labels,rankings}/, logs/*.json where there are any;
-        `--show`: metrics/evaluate.json only
-Writes  metrics/report/index.html
+        metrics/train/epochs.csv, data/{images,labels,rankings}/; where they are there data/attention.csv,
+        metrics/comparisons/*.json, logs/*.json, logs/train_epochs.jsonl; `--show`: metrics/evaluate.json only
+Writes  metrics/report/index.html, metrics/figures/*.png
 """
 
 import argparse
@@ -13,11 +13,12 @@ from typing import Any
 
 from stages.parts.run import params, records
 from stages.parts.run.settings import SECTIONS
-from stages.report import inputs, tables
+from stages.report import embedding, inputs, pngs, tables
 from stages.report.page import page
 
 FOLDER = Path("metrics/report")
 PAGE = FOLDER / "index.html"
+FIGURES = Path("metrics/figures")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,8 +32,12 @@ def main(arguments: list[str] | None = None) -> None:
         tree = params.load()
         sections: dict[str, Any] = {name: params.section(tree, name, kind) for name, kind in SECTIONS.items()}
         run = inputs.read_run(tree["dataset"], tree["seed"], sections)
+        points = embedding.points(run)
         with records.whole_folder(FOLDER) as folder:
-            records.write_text(folder / PAGE.name, page(run))
+            records.write_text(folder / PAGE.name, page(run, points))
+        with records.whole_folder(FIGURES) as folder:
+            for name, content in pngs.all_figures(run, points).items():
+                (folder / f"{name}.png").write_bytes(content)
 
 
 def show() -> None:

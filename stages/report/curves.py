@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from stages.report.figures import Chart, Series
+from stages.report.charts import Chart, Series
 from stages.report.inputs import Run
 from stages.report.tables import mode_name
 
+LARGEST_FIRST = "label, largest first"
 ALONE = "{} (pseudo labels only)"  # what the curves of the label network are called in cmc.csv
 TERMS = {
     "Cross-entropy": {"ce_visible": ("visible", "visible"), "ce_infrared": ("infrared", "infrared")},
@@ -75,27 +76,84 @@ def visible_labels(run: Run) -> list[Chart]:
 
 
 def infrared_labels(run: Run) -> list[Chart]:
-    """How many infrared labels point to the right person by epoch, and how many images each label has at the end."""
+    """How many infrared labels point to the right person, and how evenly they are given out, epoch by epoch."""
     epochs = run.train_epochs
-    lines = _line(epochs, "epoch", "accuracy_transport", "optimal transport", "infrared", factor=100)
-    lines += _line(epochs, "epoch", "accuracy_argmax", "argmax of the prediction", "other", factor=100)
-    accuracy = _chart("Infrared labels: right, %", "epoch", lines, top=100)
-    return [*_drawn([accuracy]), *_distribution(run)]
+    right = _line(epochs, "epoch", "accuracy_transport", "optimal transport", "transport", factor=100)
+    right += _line(epochs, "epoch", "accuracy_argmax", "argmax of the prediction", "other", factor=100)
+    even = _line(epochs, "epoch", "label_entropy", "entropy", "transport")
+    largest = _line(epochs, "epoch", "label_max_share", "largest", "transport", factor=100)
+    return _drawn(
+        [
+            _chart("Infrared labels: right, %", "epoch", right, top=100),
+            _chart("Entropy of the label shares (1: all equal)", "epoch", even, top=1),
+            _chart("Images with the largest label, %", "epoch", largest),
+        ]
+    )
 
 
-def _distribution(run: Run) -> list[Chart]:
+def label_counts(run: Run) -> list[Chart]:
+    """Images of each infrared label by transport and by argmax, in the first, the middle and the last epoch.
+
+    Paper Fig. 4, bottom. Both of the same predictions, each with its largest label first. Where no stage counted, the
+    labels of the last epoch alone.
+    """
+    if run.label_counts is None:
+        return _last_labels(run)
+    counts, drawn = run.label_counts, []
+    epochs = np.unique(counts["epoch"].to_numpy())
+    chosen = epochs[np.unique([0, (len(epochs) - 1) // 2, len(epochs) - 1])]
+    top = float(np.nanmax(counts.loc[counts["epoch"].isin(chosen), ["transport", "argmax"]].to_numpy(dtype=float)))
+    for epoch in chosen:
+        part = counts.loc[counts["epoch"] == epoch]
+        steps, notes = [], []
+        for key, name, style in (
+            ("transport", "optimal transport", "transport"),
+            ("argmax", "argmax of the prediction", "other"),
+        ):
+            images = part[key].dropna().to_numpy(dtype=float)
+            if len(images):
+                steps.append(_steps(images, name, style))
+                notes.append(f"{key}: largest {images.max():.0f}, {np.sum(images == 0)} empty")
+        level = _equal_shares(steps)
+        note = f"{len(part)} labels; {'; '.join(notes)}"
+        title = f"Epoch {epoch}: images of each label"
+        drawn.append(Chart(title, LARGEST_FIRST, tuple(steps), 1.05 * top, bars=True, level=level, note=note))
+    return drawn
+
+
+def _last_labels(run: Run) -> list[Chart]:
     labels = run.infrared["label"].to_numpy()
     labels = labels[labels >= 0]
     if not len(labels):
         return []
     classes = max(int(run.metrics["train"].get("labels", 0)), int(labels.max()) + 1)
-    counts = np.sort(np.bincount(labels, minlength=classes))[::-1].astype(float)
-    empty = int((counts == 0).sum())
-    bars = Series("images", np.arange(classes + 1.0), np.append(counts, counts[-1]), "infrared")
-    mean = len(labels) / classes
-    note = f"{classes} labels, {empty} without an image, the largest with {counts[0]:.0f}"
-    level = (f"equal shares: {mean:.1f}", mean)
-    return [Chart("Infrared images of each label", "label, largest first", (bars,), bars=True, level=level, note=note)]
+    counts = np.bincount(labels, minlength=classes).astype(float)
+    bars = _steps(counts, "images", "infrared")
+    note = f"{classes} labels, {np.sum(counts == 0)} without an image, the largest with {counts.max():.0f}"
+    title = "Infrared images of each label"
+    return [Chart(title, LARGEST_FIRST, (bars,), bars=True, level=_equal_shares([bars]), note=note)]
+
+
+def _steps(counts: np.ndarray, name: str, style: str) -> Series:
+    """Counts (C,) as steps of width one, the largest first."""
+    ordered = np.sort(counts)[::-1]
+    return Series(name, np.arange(len(counts) + 1.0), np.append(ordered, ordered[-1]), style)
+
+
+def _equal_shares(steps: list[Series]) -> tuple[str, float]:
+    mean = float(steps[0].y[:-1].mean())
+    return f"equal shares: {mean:.1f}", mean
+
+
+def times(run: Run) -> list[Chart]:
+    """Seconds of an epoch, and of transport in it, by powers of ten (paper Fig. 4, right)."""
+    table = run.epoch_seconds
+    whole = table.assign(epoch_seconds=table["train_seconds"] + table["assign_seconds"])
+    lines = _line(whole, "epoch", "epoch_seconds", "whole epoch", "total")
+    lines += _line(whole, "epoch", "assign_seconds", "prediction and labels", "other")
+    if (table["transport_seconds"] > 0).any():
+        lines += _line(whole, "epoch", "transport_seconds", "transport alone", "transport")
+    return _drawn([Chart("Seconds an epoch, by powers of ten", "epoch", tuple(lines), log=True)])
 
 
 def _line(table: pd.DataFrame, x: str, y: str, name: str, style: str, factor: float = 1) -> list[Series]:

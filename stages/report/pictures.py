@@ -11,6 +11,7 @@ from stages.parts.images.store import ImageStore
 from stages.report.markup import lines, paragraph, tag, text
 
 QUERIES = 4  # ranked lists a mode
+HARDEST = 6  # lists of failures a mode
 SHOWN = 10  # answers of a list
 PERSONS = 6  # identities on the sheet of the target
 CAMERAS = 4  # cameras of a modality on that sheet
@@ -33,8 +34,36 @@ def rankings(store: ImageStore, ranking: pd.DataFrame) -> str:
     """Ranked lists of a few queries, spread evenly over the identities that are searched."""
     rows = np.sort(ranking["query"].unique())
     persons, first = np.unique(store.table["person"].to_numpy()[rows], return_index=True)
-    chosen = rows[first[spread(len(persons), QUERIES)]]
-    return lines(_strip(store, int(query), ranking.loc[ranking["query"] == query]) for query in chosen)
+    return _strips(store, ranking, rows[first[spread(len(persons), QUERIES)]])
+
+
+def hardest(store: ImageStore, ranking: pd.DataFrame) -> str:
+    """Ranked lists of the worst failures, one an identity, folded up until somebody asks."""
+    rows = hardest_queries(ranking)
+    if not len(rows):
+        return paragraph("Every first answer is right.", class_="note")
+    _, first = np.unique(store.table["person"].to_numpy()[rows], return_index=True)
+    shown = rows[np.sort(first)[:HARDEST]]
+    what = f"{len(shown)} persons, from {len(rows):,} queries whose first answer is wrong"
+    summary = f"Hardest failures first: {what}"
+    return tag("details", tag("summary", text(summary)), _strips(store, ranking, shown))
+
+
+def hardest_queries(ranking: pd.DataFrame) -> np.ndarray:
+    """Queries (M,) whose first answer is wrong: the deeper the first right one, the harder.
+
+    Those without a right answer in the list come before all; among equals the one that is surer of its first answer.
+    """
+    listed = ranking.sort_values(["query", "rank"])
+    hard = listed.drop_duplicates("query").set_index("query", drop=False)
+    right = listed.loc[listed["correct"] == 1].drop_duplicates("query").set_index("query")["rank"]
+    hard = hard.assign(depth=right.reindex(hard.index).fillna(np.inf)).reset_index(drop=True)
+    hard = hard.loc[hard["correct"] == 0]
+    return hard.sort_values(["depth", "similarity", "query"], ascending=[False, False, True])["query"].to_numpy()
+
+
+def _strips(store: ImageStore, ranking: pd.DataFrame, queries: np.ndarray) -> str:
+    return lines(_strip(store, int(query), ranking.loc[ranking["query"] == query]) for query in queries)
 
 
 def _strip(store: ImageStore, query: int, ranking: pd.DataFrame) -> str:

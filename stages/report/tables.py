@@ -6,6 +6,7 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
+from stages.report import published
 from stages.report.inputs import STAGES, Run
 from stages.report.markup import Table
 
@@ -23,19 +24,6 @@ MODES = {
     "infrared_to_visible": "Infrared → visible",
     "visible_to_infrared": "Visible → infrared",
 }
-DATASETS = {"sysu_mm01": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
-SOURCES = {"market1501": "Market-1501", "dukemtmc": "DukeMTMC-reID", "msmt17": "MSMT17"}
-# Rank-1 and mAP in per cent that the OTLA paper (ECCV 2022) reports, by data set, mode and setting.
-PAPER = {
-    "sysu_mm01": {
-        "all": {"unsupervised": (29.9, 27.1), "semi-supervised": (48.2, 43.9)},
-        "indoor": {"unsupervised": (29.8, 38.8), "semi-supervised": (47.4, 56.8)},
-    },
-    "regdb": {
-        "visible_to_infrared": {"unsupervised": (32.9, 29.7), "semi-supervised": (49.9, 41.8)},
-        "infrared_to_visible": {"unsupervised": (32.1, 28.6), "semi-supervised": (49.6, 42.8)},
-    },
-}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "faiss-cpu", "faiss-gpu", "pillow",
             "safetensors", "matplotlib", "dvc", "dvclive")  # fmt: skip
 NONE = "–"
@@ -46,7 +34,7 @@ def results(run: Run) -> list[Table]:
     tables = []
     for mode in run.modes:
         full, alone = run.evaluation[mode], run.evaluation["pseudo_label"].get(mode, {})
-        paper, draws = published(run, mode), run.protocol["trials"]
+        paper, draws = published.results(run, mode), run.protocol["trials"]
         rows = []
         for key, name in MEASURES.items():
             mean = with_spread(full[key], full[f"{key}_sd"]) if draws > 1 else percent(full[key])
@@ -55,17 +43,17 @@ def results(run: Run) -> list[Table]:
             cells += [NONE if place is None else f"{values[place]:.1f}" for values in paper.values()]
             rows.append([name, *cells])
         columns = ["%", "Full method", "Pseudo-label network alone", *[f"Paper, {setting}" for setting in paper]]
+        what = mode_name(mode) + "".join(f", {extra}" for extra in unusual(run))
         spread = f"mean ± sd over {draws} gallery draws" if draws > 1 else "one gallery, no draws"
-        tables.append(Table(f"{mode_name(mode)}: {spread}", columns, rows))
+        tables.append(Table(f"{what}: {spread}", columns, rows))
     return tables
 
 
-def published(run: Run, mode: str) -> dict[str, tuple[float, float]]:
-    """The paper's Rank-1 and mAP by setting: that of the run where the paper has it, else all; none for other data."""
-    if run.rendered:
-        return {}
-    known = PAPER.get(run.dataset, {}).get(mode, {})
-    return {run.setting: known[run.setting]} if run.setting in known else known
+def unusual(run: Run) -> list[str]:
+    """What must stand beside each number, because it is not what people expect."""
+    settings = run.sections["evaluate"]
+    said = {"validation identities": settings.split == "val", "with k-reciprocal re-ranking": settings.rerank}
+    return [what for what, so in said.items() if so]
 
 
 def terminal(evaluation: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.parts.assignment.dual import FullDual, ThinDual, worth_thinning
 
-SLACK = 8.0  # spread of the potentials over which a ThinDual serves
+REACH = 8.0  # spread of the potentials over which a ThinDual serves
 STRIDE = 5.0  # the most that a Newton step changes a potential
 # On the way to the wanted sharpness: the error to stop at, the depth of a ThinDual, rows a class to look at. More noise
 # than that in the potentials costs more steps later than it saves.
@@ -138,7 +138,7 @@ class _Search:
 
     def run(self, full: FullDual, potentials: Tensor, goal: float, depth: float | None = None) -> tuple[Tensor, float]:
         """Potentials whose error, measured on the full problem, is below `goal` if steps last, and that error."""
-        depth = depth or math.log(4 * len(full.columns) / goal) + SLACK  # leaves out less than goal / 4
+        depth = depth or math.log(4 * len(full.columns) / goal) + REACH  # leaves out less than goal / 4
         may_thin = True
         value, mass = full.evaluate(potentials)
         while (error := distance(mass, full.wanted(potentials))) > goal and self.left > 0:
@@ -176,7 +176,7 @@ class _Search:
         """Step until the error on `dual` is below `goal`, its validity or the steps end, or no step leads down."""
         value, mass = at
         while (error := distance(mass, dual.wanted(potentials))) > goal and self.left > 0:
-            if isinstance(dual, ThinDual) and dual.spread(potentials) > SLACK:
+            if isinstance(dual, ThinDual) and dual.spread(potentials) > REACH:
                 break
             if self.scaling:
                 potentials = scaled(dual, potentials, mass)
@@ -202,7 +202,7 @@ class _Search:
         hessian = dual.laplacian(potentials) + torch.outer(columns, columns)  # F does not see a common shift of all
         scale = torch.where(columns > 0, torch.maximum(mass, 1e-3 * columns), 1.0)
         self.damping = max(self.damping / 100, 1e-10)
-        stride = min(self.stride, SLACK) if isinstance(dual, ThinDual) else self.stride
+        stride = min(self.stride, REACH) if isinstance(dual, ThinDual) else self.stride
         while self.damping < 1e10:
             factor, failed = torch.linalg.cholesky_ex(hessian + torch.diag(self.damping * scale))
             step = -torch.cholesky_solve(gradient[:, None], factor).squeeze(1)
