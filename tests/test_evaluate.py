@@ -2,6 +2,8 @@
 
 import json
 import os
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from torch.nn import functional
 
 from stages.evaluate import __main__ as stage
 from stages.evaluate import llcm, regdb, score, sysu_mm01
@@ -17,9 +20,11 @@ from stages.parts.images.augment import normalise
 from stages.parts.images.store import create_pixels
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.head import Embedder, build
+from stages.parts.retrieval import index
+from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, score_ranking
+from stages.parts.retrieval.rerank import reranked_distance
 from stages.parts.run import records
-from stages.parts.run.settings import Evaluate
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 HEIGHT, WIDTH = 48, 24
@@ -34,19 +39,6 @@ MODES = {
     "regdb": ["infrared_to_visible", "visible_to_infrared"],
     "llcm": ["infrared_to_visible", "visible_to_infrared"],
 }
-
-
-def settings(**change):
-    given = {
-        "modes": ("all",),
-        "draws": "agw",
-        "official_draws": None,
-        "trials": 3,
-        "shots": 1,
-        "flip": False,
-        "batch": 7,
-    }
-    return Evaluate(**(given | change))
 
 
 def make_pictures(layout, persons=6, count=3):
@@ -74,10 +66,11 @@ def make_pictures(layout, persons=6, count=3):
     (folder / "files.csv").write_text("row,bytes,sha256\n0,1,aa\n")
 
 
-def save_network(path, seed, height=HEIGHT, width=WIDTH, **change):
+def save_network(path, seed, height=HEIGHT, width=WIDTH, facts=None, **change):
     network = build(Embedder, seed, "narrow")
     tensors = dict(network.state_dict()) | {"classifier.weight": torch.zeros(4, 128)} | change
-    records.save_tensors(Path(path), tensors, {"architecture": "narrow", "height": height, "width": width})
+    sizes = {"architecture": "narrow", "height": height, "width": width}
+    records.save_tensors(Path(path), tensors, sizes | (facts or {}))
 
 
 def write_params(layout, **evaluate):
@@ -145,6 +138,7 @@ def test_what_is_written(project, layout, capsys):
         queries, gallery = [infrared, visible], [6 * 3, 6 * 2]
     assert facts == {
         "layout": layout,
+        "split": "test",
         "modes": modes,
         "draws": "none: the gallery is all images" if layout == "regdb" else "agw",
         "trials": 1 if layout == "regdb" else 3,
@@ -152,12 +146,15 @@ def test_what_is_written(project, layout, capsys):
         "queries": dict(zip(modes, queries, strict=True)),
         "gallery": dict(zip(modes, gallery, strict=True)),
         "unmatched": dict.fromkeys(modes, 0),
+        "features": "after",
         "flip": False,
+        "rerank": False,
         "checkpoint": "last epoch",
         "data": records.file_hash(Path("data/images/target/files.csv")),
         "architecture": "narrow",
     }
-    assert sorted(os.listdir("data/rankings")) == sorted([f"{mode}.csv" for mode in modes] + ["protocol.json"])
+    files = [f"{mode}.csv" for mode in modes] + ["protocol.json", "embeddings.npy", "rows.npy"]
+    assert sorted(os.listdir("data/rankings")) == sorted(files)
     assert sorted(os.listdir("data")) == ["images", "rankings"]
 
     said = capsys.readouterr().out.splitlines()
@@ -203,6 +200,182 @@ def test_scores_by_hand(project, layout, module):
             assert metrics[mode][f"rank{rank}"] == pytest.approx(expected, abs=1.1 / len(query))
 
 
+def network_rows(call):
+    """`call(network, images)` on all test images, by hand; their rows."""
+    table = read_table(Path("data/images/target/table.csv"))
+    rows = table.loc[table["split"].isin(("query", "gallery")), "row"].to_numpy()
+    images = torch.from_numpy(np.load("data/images/target/pixels.npy")[rows]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        return rows, call(build(Embedder, 1, "narrow").eval(), normalise(images)).numpy()
+
+
+@pytest.mark.parametrize("features", ["after", "before"])
+def test_embeddings_that_are_kept(project, features):
+    """The full network's, in front of the neck or behind it; scales and shifts of the neck tell the two apart."""
+    project("llcm", features=features)
+    rng = np.random.default_rng(0)
+    neck = {f"neck.{name}": torch.tensor(rng.uniform(0.2, 2, 128), dtype=torch.float32) for name in ("weight", "bias")}
+    save_network("models/network.safetensors", 1, **neck)
+    stage.main()
+    values, rows = (np.load(f"data/rankings/{name}.npy", allow_pickle=False) for name in ("embeddings", "rows"))
+
+    def by_hand(network, images):
+        network.restore(dict(network.state_dict()) | neck)
+        pooled = network.pooled(images)[-1]
+        return functional.normalize(network.neck(pooled) if features == "after" else pooled)
+
+    expected_rows, expected = network_rows(by_hand)
+    assert (values.dtype, rows.dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=2e-5)
+    assert json.loads(Path("data/rankings/protocol.json").read_text())["features"] == features
+
+
+def test_blocks_of_queries_change_nothing(project, monkeypatch):
+    project("llcm")
+    stage.main()
+    whole = read_all()
+    lists = pd.read_csv("data/rankings/infrared_to_visible.csv")
+    monkeypatch.setattr(index, "BLOCK", 50)  # two queries at a time
+    stage.main()
+    assert read_all()[0] == whole[0]
+    pd.testing.assert_frame_equal(read_all()[1], whole[1])
+    again = pd.read_csv("data/rankings/infrared_to_visible.csv")
+    pd.testing.assert_frame_equal(again.drop(columns="similarity"), lists.drop(columns="similarity"))
+    np.testing.assert_allclose(again["similarity"], lists["similarity"], rtol=0, atol=2e-6)
+
+
+def test_reranked(project, capsys):
+    """Scores, lists and every place that must say so."""
+    project(rerank=True, rerank_k1=8, rerank_k2=3, rerank_lambda=0.4, trials=1)
+    stage.main()
+    metrics, _, facts = read_all()
+    rows, values = (np.load(f"data/rankings/{name}.npy") for name in ("rows", "embeddings"))
+    found = score.Embeddings(rows, values)
+    table = read_table(Path("data/images/target/table.csv"))
+    person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
+    query, gallery = sysu_mm01.query_rows(table, "all"), sysu_mm01.gallery_rows(table, "all", 0)
+    similarity = -reranked_distance(found.of(query), found.of(gallery), 8, 3, 0.4)
+    excluded = sysu_mm01.excluded_pairs(camera[query], camera[gallery])
+    expected = score_ranking(similarity, person[query], person[gallery], excluded, unique_ids=True)
+    assert metrics["all"]["map"] == pytest.approx(expected.mean_ap, abs=1e-4)
+    assert metrics["all"]["rank1"] == pytest.approx(expected.cmc[0], abs=1e-4)
+    first = pd.read_csv("data/rankings/all.csv").query("rank == 1")["similarity"]
+    np.testing.assert_allclose(first, np.where(excluded, -9, similarity).max(axis=1), rtol=0, atol=1e-6)
+    assert metrics["rerank"] is True
+    assert facts["rerank"] == {"k1": 8, "k2": 3, "lambda": 0.4}
+    said = capsys.readouterr().out
+    assert said.startswith("%, re-ranked")
+    assert "re-ranked by k-reciprocal neighbours (k1 8, k2 3, lambda 0.4)" in said
+    visible = metrics["pseudo_label"]["visible"]
+
+    write_params("sysu_mm01", trials=1)
+    stage.main()
+    plain = read_all()[0]
+    assert "rerank" not in plain
+    assert plain["all"]["map"] != metrics["all"]["map"]
+    assert plain["pseudo_label"]["visible"] == visible
+    assert "re-ranked" not in capsys.readouterr().out
+
+
+def held_out(persons=(4, 5, 6), facts=None):
+    """Make `persons` of the pictures validation identities, and the networks such that have not seen them."""
+    table = read_table(Path("data/images/target/table.csv"))
+    table.loc[table["person"].isin(persons), "split"] = "val"
+    table.loc[table["person"] == 90, "split"] = "train"
+    write_table(table, Path("data/images/target/table.csv"))
+    facts = facts or {"selection": "validation", "epoch": 7}
+    save_network("models/network.safetensors", 1, facts=facts)
+    save_network("models/pseudo_label.safetensors", 2, 32, 16, facts={"selection": facts["selection"]})
+    return table
+
+
+def test_validation_identities(project, capsys):
+    """The same numbers as of a data set whose test images they are, for both networks and every figure."""
+    project(split="val")
+    table = held_out()
+    stage.main()
+    metrics, curves, facts = read_all()
+    assert facts["split"] == "val"
+    assert facts["checkpoint"] == "best validation mAP, epoch 7"
+    assert facts["queries"] == {"all": 3 * 6, "indoor": 3 * 6}
+    assert facts["gallery"] == {"all": 3 * 4, "indoor": 3 * 2}
+    assert set(table["split"].iloc[np.load("data/rankings/rows.npy")]) == {"val"}
+    assert "validation identities, not the test set" in capsys.readouterr().out
+
+    roles = table["modality"].map({"infrared": "query", "visible": "gallery"})
+    write_table(table.assign(split=roles.where(table["split"] == "val", "train")), Path("data/images/target/table.csv"))
+    write_params("sysu_mm01")
+    stage.main()
+    assert read_all()[0] == metrics
+    pd.testing.assert_frame_equal(read_all()[1], curves)
+
+
+def test_checkpoint_rule(project):
+    project(modes=["indoor"], trials=1)
+    for facts, rule in (
+        ({"selection": "last", "epoch": 3}, "last epoch"),
+        ({"selection": "validation", "epoch": 3}, "best validation mAP, epoch 3"),
+    ):
+        save_network("models/network.safetensors", 1, facts=facts)
+        stage.main()
+        assert read_all()[2]["checkpoint"] == rule
+
+
+# ---- a gallery of any size
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_scores_by_blocks_are_the_same_bits(monkeypatch, size):
+    """Also with ties, which quantised embeddings have many of."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"person": rng.integers(0, 9, 90), "camera": rng.integers(1, 4, 90)})
+    values = (rng.integers(-1, 2, (90, 5)) / 2).astype(np.float32)
+    queries, gallery = np.arange(30), np.arange(30, 90)
+    similarity = values[queries] @ values[gallery].T
+    person = table["person"].to_numpy()
+    excluded = same_person_and_camera(table, queries, gallery)
+    products = partial(inner_product_blocks, values[queries], values[gallery])
+    draw = score.Draw(queries, gallery, products, partial(same_person_and_camera, table))
+    monkeypatch.setattr(index, "BLOCK", size)
+    for unique_ids in (False, True):
+        found = score.score_draw(draw, table, unique_ids)
+        whole = score_ranking(similarity, person[queries], person[gallery], excluded, unique_ids)
+        assert found[1:] == whole[1:]
+        np.testing.assert_array_equal(found.cmc, whole.cmc)
+
+
+def test_a_gallery_of_a_million_images(monkeypatch):
+    """Less memory than the similarities of all queries would take; the scores are those of the full lists."""
+    rng = np.random.default_rng(1)
+    count, few = 1_000_000, 32
+    values = rng.standard_normal((count + few, 8), dtype=np.float32)
+    person, camera = rng.integers(0, 50_000, count + few), rng.integers(1, 3, count + few)
+    table = pd.DataFrame({"person": person, "camera": camera})
+    gallery = np.arange(few, count + few)
+
+    def draw(queries):
+        products = partial(inner_product_blocks, values[:queries], values[few:])
+        return score.Draw(np.arange(queries), gallery, products, partial(same_person_and_camera, table))
+
+    monkeypatch.setattr(index, "BLOCK", 4 * count)
+    tracemalloc.start()
+    try:
+        found = score.score_draw(draw(few), table, unique_ids=False)
+        assert tracemalloc.get_traced_memory()[1] < 0.6 * 4 * few * count
+    finally:
+        tracemalloc.stop()
+    assert found.queries == few
+    precisions = []
+    for query in range(4):
+        similarity = values[query] @ values[few:].T
+        kept = (person[few:] != person[query]) | (camera[few:] != camera[query])
+        own = similarity[kept & (person[few:] == person[query])]
+        places = np.sort([np.count_nonzero(similarity[kept] > value) + 1 for value in own])
+        precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
+    assert score.score_draw(draw(4), table, unique_ids=False).mean_ap == pytest.approx(np.mean(precisions), rel=1e-4)
+
+
 def test_ranked_lists_are_those_of_the_first_draw(project):
     project()
     stage.main()
@@ -241,12 +414,14 @@ def test_equal_input_gives_equal_bytes(project):
         "metrics/evaluate/cmc.csv",
         "data/rankings/all.csv",
         "data/rankings/protocol.json",
+        "data/rankings/embeddings.npy",
+        "data/rankings/rows.npy",
     ]
     stage.main()
     before = [Path(path).read_bytes() for path in written]
     stage.main()
     assert [Path(path).read_bytes() for path in written] == before
-    assert b"\r" not in b"".join(before)
+    assert b"\r" not in b"".join(before[:4])
 
 
 def test_training_images_have_no_influence(project):
@@ -381,9 +556,41 @@ def no_gallery(project):
     write_table(table, Path("data/images/target/table.csv"))
 
 
+def no_validation_identities(project):
+    project("regdb", split="val")
+    table = read_table(Path("data/images/target/table.csv"))
+    write_table(table.assign(split=table["split"].replace("val", "train")), Path("data/images/target/table.csv"))
+
+
+def trained_on_all(project):
+    project(split="val")
+    held_out(facts={"selection": "last", "epoch": 3})
+
+
+def trained_before_there_was_a_choice(project):
+    project(split="val")
+    held_out()
+    save_network("models/network.safetensors", 1)
+
+
+def labels_of_all(project):
+    project(split="val")
+    held_out()
+    save_network("models/pseudo_label.safetensors", 2, facts={"selection": "last"})
+
+
+def too_many_neighbours(project):
+    project(rerank=True, rerank_k1=50, trials=1)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (no_validation_identities, "evaluate.split: val: this regdb data set has no validation images, expected test"),
+        (trained_on_all, "models/network.safetensors was trained on the validation identities (train.selection: last)"),
+        (trained_before_there_was_a_choice, "models/network.safetensors was trained on the validation identities"),
+        (labels_of_all, "models/pseudo_label.safetensors was trained on the validation identities"),
+        (too_many_neighbours, "re-ranking: k1 = 50 and k2 = 6 neighbours among 48 images of queries and gallery"),
         (wrong_mode, "evaluate.modes: regdb has infrared_to_visible, visible_to_infrared; it has no all"),
         (official_without_file, "evaluate.official_draws is empty; evaluate.draws: official needs the path"),
         (official_elsewhere, "evaluate.draws: llcm has no official gallery draws, expected agw"),

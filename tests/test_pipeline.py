@@ -159,3 +159,13 @@ def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: P
     ran = repository.stages("dvc", "exp", "run", "-S", f"data.root={tree.parent}")
     assert sorted(ran[:2]) == ["prepare", "source"]
     assert ran[2:] == ["pseudo_label", "train", "evaluate", "report"]
+
+
+def test_another_data_set_runs_beside_the_work_tree(repository: Repository) -> None:
+    """In DVC's copy the data set that is rendered there is read, not the one of the work tree."""
+    before = repository.read("params.yaml")
+    ran = repository.stages("dvc", "exp", "run", "--temp", "-n", "beside", "-S", "dataset=synthetic_regdb", "evaluate")
+    assert sorted(ran) == sorted(["synthesize", "prepare", "source", "pseudo_label", "train", "evaluate"])
+    assert repository.read("params.yaml") == before
+    found = repository.run("dvc", "metrics", "diff", "HEAD", "beside", "--targets", "metrics/evaluate.json")
+    assert "infrared_to_visible.rank1" in found

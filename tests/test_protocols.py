@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 
 from stages.evaluate import llcm, regdb, sysu_mm01
+from stages.evaluate.protocol import judged, modality_rows
 from stages.parts.images.table import check_table
 
 GOLD = Path(os.environ.get("VIREID_GOLD", Path(__file__).parents[2] / "shared" / "gold"))
@@ -238,6 +239,46 @@ def test_official_draws_that_cannot_be_read(tmp_path):
         sysu_mm01.gallery_rows(table, "all", 0, draws="mine")
     with pytest.raises(ValueError, match="10 permutations, draw 10"):
         sysu_mm01.gallery_rows(table, "all", 10, draws="official", permutations=permutation_file(path))
+
+
+# ---- the validation identities in place of the test identities
+
+
+def with_validation(persons=(5, 7)):
+    """Three test identities, two validation identities in the same six cameras."""
+    test = small_sysu().query("split != 'val'").drop(columns="row").to_numpy().tolist()
+    held_out = [
+        sysu_image(camera, person, number, "val") for person in persons for camera in range(1, 7) for number in (1, 2)
+    ]
+    return make_table([*test, *held_out], seed=2)
+
+
+def test_the_test_split_is_the_table_itself():
+    table = small_sysu()
+    assert judged("sysu_mm01", table, "test") is table
+
+
+def test_validation_identities_by_the_same_protocol():
+    table = with_validation()
+    view = judged("sysu_mm01", table, "val")
+    assert view["row"].tolist() == table["row"].tolist()
+    query, gallery = sysu_mm01.query_rows(view, "all"), sysu_mm01.gallery_rows(view, "all", 0)
+    assert set(table["split"].iloc[[*query, *gallery]]) == {"val"}
+    assert sorted(places(table, query)) == [(person, camera) for person in (5, 7) for camera in (3, 3, 6, 6)]
+    assert places(table, gallery)[:4] == [(5, 1), (5, 2), (5, 4), (5, 5)]
+    assert len(modality_rows(view)) == 2 * 6 * 2
+    assert set(table["split"]) == {"query", "gallery", "train", "val"}  # the given one is as it was
+
+
+@pytest.mark.parametrize(("layout", "cameras"), [("regdb", {"visible": [1], "infrared": [2]}), ("llcm", {})])
+def test_data_sets_without_validation_identities(layout, cameras):
+    table = two_way(cameras or {"visible": [1, 2, 3], "infrared": [1, 2]})
+    table = table[table["split"] != "val"].reset_index(drop=True)
+    with pytest.raises(
+        ValueError, match=f"evaluate.split: val: this {layout} data set has no validation images"
+    ) as bad:
+        judged(layout, table, "val")
+    assert "\n" not in str(bad.value)
 
 
 # ---- RegDB and LLCM

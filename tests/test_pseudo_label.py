@@ -798,11 +798,12 @@ def test_an_empty_source_is_missed_only_where_it_is_wanted(tmp_path, monkeypatch
         stage.main()
 
 
-def test_too_few_clusters_for_a_batch(project):
+def test_one_cluster_fills_a_batch_with_repetition(project):
     given = task()
     one_cluster = np.zeros(len(given.target.rows), np.int64)
-    with pytest.raises(ValueError, match=r"spcl\.batch: a pass over the labels gives 4 images, fewer"):
-        next(iter(loop.joint_batches(given, one_cluster, "train", 2, 1)))
+    images, (_, indices) = next(iter(loop.joint_batches(given, one_cluster, "train", 2, 1)))
+    assert len(indices) == given.settings.batch == len(images) // 2
+    assert len(set(indices.tolist())) > 1
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(project, monkeypatch):

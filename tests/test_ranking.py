@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.parts.retrieval import ranking
-from stages.parts.retrieval.index import inner_products
-from stages.parts.retrieval.ranking import score_ranking, top_ranked
+from stages.parts.retrieval import index, ranking
+from stages.parts.retrieval.index import inner_product_blocks, inner_products
+from stages.parts.retrieval.ranking import mean_scores, score_queries, score_ranking, top_ranked
 
 FLOATS = st.sampled_from([np.float32, np.float64])
 
@@ -95,6 +95,33 @@ def test_impostors_never_raise_a_score(problem, unique_ids, seed):
     assert (after.cmc <= before.cmc + 1e-12).all()
     assert after.mean_ap <= before.mean_ap + 1e-12
     assert after.mean_inp <= before.mean_inp + 1e-12
+
+
+@given(problems(levels=2), st.booleans())
+def test_ties_fall_as_if_later_positions_were_a_little_less_similar(problem, unique_ids):
+    similarity, query_ids, gallery_ids, excluded = problem
+    if twin(*problem) is None:
+        return
+    untied = similarity - np.arange(len(gallery_ids), dtype=similarity.dtype) / 1024
+    there = score_ranking(similarity, query_ids, gallery_ids, excluded, unique_ids)
+    assert_same(there, score_ranking(untied, query_ids, gallery_ids, excluded, unique_ids))
+
+
+@given(problems(levels=3), st.booleans(), st.integers(1, 8))
+def test_blocks_of_queries_give_the_same_bits(problem, unique_ids, size):
+    similarity, query_ids, gallery_ids, excluded = problem
+    if twin(*problem) is None:
+        return
+    blocks = [slice(start, start + size) for start in range(0, len(query_ids), size)]
+    parts = [
+        score_queries(
+            similarity[block], query_ids[block], gallery_ids, None if excluded is None else excluded[block], unique_ids
+        )
+        for block in blocks
+    ]
+    found, whole = mean_scores(parts), score_ranking(*problem, unique_ids)
+    assert found[1:] == whole[1:]
+    np.testing.assert_array_equal(found.cmc, whole.cmc)
 
 
 @given(problems(everybody=True))
@@ -207,6 +234,19 @@ def test_lists_of_different_length(gold):
     assert scores.cmc[-1] == 1
 
 
+@pytest.mark.parametrize("unique_ids", [False, True])
+def test_a_network_that_gives_one_output_for_everything(unique_ids):
+    """All similarities are equal, the worst case of ties: every list is the gallery as it stands."""
+    rng = np.random.default_rng(0)
+    problem = (
+        np.ones((40, 300), np.float32),
+        rng.integers(0, 9, 40),
+        rng.integers(0, 9, 300),
+        rng.random((40, 300)) < 0.3,
+    )
+    assert_same(score_ranking(*problem, unique_ids), twin(*problem, unique_ids))
+
+
 def test_queries_without_a_match_are_left_out_and_counted():
     similarity = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
     excluded = np.array([[False, False], [False, False], [True, False]])
@@ -245,6 +285,17 @@ def test_inner_products_are_exact():
     np.testing.assert_allclose(inner_products(queries.astype(float)[::2], gallery), similarity[::2], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 90, 200, None])
+def test_inner_products_by_blocks(size, monkeypatch):
+    rng = np.random.default_rng(2)
+    queries, gallery = rng.integers(-8, 9, (7, 33)) / 8, rng.integers(-8, 9, (90, 33)) / 8  # their sums are exact
+    monkeypatch.setattr(index, "BLOCK", 300)
+    blocks = list(inner_product_blocks(queries, gallery, size))
+    assert [len(values) for _, values in blocks] == {1: [1] * 7, 90: [1] * 7, 200: [2, 2, 2, 1], None: [3, 3, 1]}[size]
+    assert np.concatenate([np.arange(7)[block] for block, _ in blocks]).tolist() == list(range(7))
+    np.testing.assert_array_equal(np.concatenate([values for _, values in blocks]), inner_products(queries, gallery))
+
+
 def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
     """Without a GPU: the call that would be made fits faiss's function, and its result is what comes back."""
     signature, asked = inspect.signature(faiss.pairwise_distance_gpu), []
@@ -273,3 +324,5 @@ def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
 def test_bad_embeddings(queries, gallery, message):
     with pytest.raises(ValueError, match=message):
         inner_products(queries, gallery)
+    with pytest.raises(ValueError, match=message):
+        next(inner_product_blocks(queries, gallery))

@@ -283,6 +283,14 @@ def test_checkpoints_lie_in_the_user_s_checkout_when_dvc_runs_in_a_copy(monkeypa
         assert Path("logs") == fresh.LOGS
 
 
+def test_a_path_that_is_here_goes_before_the_users_checkout(here, monkeypatch):
+    """DVC runs some experiments in a copy; what it made there is meant."""
+    monkeypatch.setattr(records, "ROOT", Path("elsewhere"))
+    assert records.resolve("data/synthetic") == Path("elsewhere/data/synthetic")
+    Path("data/synthetic").mkdir(parents=True)
+    assert records.resolve("data/synthetic") == Path("data/synthetic")
+
+
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_an_optimiser_goes_on_to_the_same_bits(kind):
     """Three steps, stored, two more; against five in one go. One parameter never had a gradient."""

@@ -100,9 +100,12 @@ def test_batches_are_slices_of_passes_without_the_rest():
     assert len(list(islice(endless_batches(lambda: np.arange(2), 2), 9))) == 9
 
 
-def test_a_pass_shorter_than_a_batch():
-    with pytest.raises(ValueError, match="gives 5 images, fewer than a batch of 8"):
-        next(epoch_batches(lambda: np.arange(5), 8, 1))
+def test_passes_shorter_than_a_batch_are_strung_together():
+    passes = iter([np.arange(5), np.arange(10, 15), np.arange(20, 28)])
+    batches = list(epoch_batches(lambda: next(passes), 8, 2))
+    assert [list(b) for b in batches] == [[0, 1, 2, 3, 4, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]
+    with pytest.raises(ValueError, match="a pass over the labels gives no image"):
+        next(epoch_batches(lambda: np.arange(0), 8, 1))
 
 
 def test_arguments_that_do_not_fit():

@@ -12,18 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.evaluate.protocol import check_draws, check_mode, draw, modality_rows, same_person_and_camera
+from stages.evaluate.protocol import DIRECTIONS, direction_gallery, direction_queries, draw, same_person_and_camera
 
-MODALITIES = {"infrared_to_visible": ("infrared", "visible"), "visible_to_infrared": ("visible", "infrared")}
-MODES: tuple[str, ...] = tuple(MODALITIES)
+MODES: tuple[str, ...] = tuple(DIRECTIONS)
 UNIQUE_IDS = True
 DRAWS = 10
 
 
 def query_rows(table: pd.DataFrame, mode: str) -> np.ndarray:
     """Rows (Q,) int64, ascending: all test images of the modality that `mode` starts from."""
-    check_mode("llcm", mode, MODES)
-    return modality_rows(table, MODALITIES[mode][0])
+    return direction_queries("llcm", table, mode)
 
 
 def gallery_rows(
@@ -38,12 +36,7 @@ def gallery_rows(
 
     Raises ValueError for an unknown mode, official draws, and a gallery without images.
     """
-    check_mode("llcm", mode, MODES)
-    check_draws("llcm", draws)
-    rows = modality_rows(table, MODALITIES[mode][1])
-    if not len(rows):
-        raise ValueError(f"mode {mode}: no {MODALITIES[mode][1]} test image")
-    return draw(table.iloc[rows], trial, shots)
+    return draw(table.iloc[direction_gallery("llcm", table, mode, draws)], trial, shots)
 
 
 def removed(table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:

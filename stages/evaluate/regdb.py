@@ -9,18 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.evaluate.protocol import check_draws, check_mode, modality_rows
+from stages.evaluate.protocol import DIRECTIONS, direction_gallery, direction_queries
 
-MODALITIES = {"infrared_to_visible": ("infrared", "visible"), "visible_to_infrared": ("visible", "infrared")}
-MODES: tuple[str, ...] = tuple(MODALITIES)
+MODES: tuple[str, ...] = tuple(DIRECTIONS)
 UNIQUE_IDS = False
 DRAWS = 1
 
 
 def query_rows(table: pd.DataFrame, mode: str) -> np.ndarray:
     """Rows (Q,) int64, ascending: all test images of the modality that `mode` starts from."""
-    check_mode("regdb", mode, MODES)
-    return modality_rows(table, MODALITIES[mode][0])
+    return direction_queries("regdb", table, mode)
 
 
 def gallery_rows(
@@ -35,12 +33,7 @@ def gallery_rows(
 
     Raises ValueError for an unknown mode, official draws, and a gallery without images.
     """
-    check_mode("regdb", mode, MODES)
-    check_draws("regdb", draws)
-    rows = modality_rows(table, MODALITIES[mode][1])
-    if not len(rows):
-        raise ValueError(f"mode {mode}: no {MODALITIES[mode][1]} test image")
-    return rows
+    return direction_gallery("regdb", table, mode, draws)
 
 
 def removed(table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray) -> None:

@@ -1,15 +1,18 @@
 """A protocol and embeddings → draws → scores and ranked lists."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from stages.evaluate.protocol import Protocol, modality_rows, same_person_and_camera
-from stages.parts.retrieval.index import inner_products
-from stages.parts.retrieval.ranking import RankingScores, score_ranking, top_ranked
+from stages.parts.retrieval.index import inner_product_blocks
+from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
+from stages.parts.retrieval.rerank import check_neighbours, reranked_distance
 from stages.parts.run.settings import Evaluate
 
 RANKS = (1, 5, 10, 20)
@@ -35,14 +38,41 @@ class Plan:
     galleries: list[np.ndarray]  # one (G,) a draw
 
 
+class Rerank(NamedTuple):
+    """The arguments of `reranked_distance`."""
+
+    k1: int
+    k2: int
+    weight: float
+
+
+class Block(NamedTuple):
+    """Some of the queries against the gallery."""
+
+    queries: np.ndarray  # (q,) rows of the table
+    similarity: np.ndarray  # (q, G) float32
+    removed: np.ndarray | None  # (q, G) bool
+
+
 @dataclass(frozen=True)
 class Draw:
-    """Queries against one gallery."""
+    """Queries against one gallery. Similarities and removals are made by blocks of queries, anew each time."""
 
     queries: np.ndarray  # (Q,) rows of the table
     gallery: np.ndarray  # (G,) rows of the table
-    similarity: np.ndarray  # (Q, G) float32
-    removed: np.ndarray | None  # (Q, G) bool
+    similarity: Callable[[], Iterator[tuple[slice, np.ndarray]]]
+    removed: Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+
+    def blocks(self) -> Iterator[Block]:
+        """All queries in their order."""
+        for block, similarity in self.similarity():
+            queries = self.queries[block]
+            yield Block(queries, similarity, self.removed(queries, self.gallery))
+
+
+def rerank_of(settings: Evaluate) -> Rerank | None:
+    """What `evaluate.rerank…` asks for; None: no re-ranking."""
+    return Rerank(settings.rerank_k1, settings.rerank_k2, settings.rerank_lambda) if settings.rerank else None
 
 
 def make_plan(
@@ -50,7 +80,8 @@ def make_plan(
 ) -> Plan:
     """Queries and gallery draws of `mode`, as many as settings and protocol allow; `official`: the file of the draws.
 
-    Raises ValueError and FileNotFoundError as the protocol's `gallery_rows`, and ValueError where nobody is searched.
+    Raises ValueError and FileNotFoundError as the protocol's `gallery_rows`, and ValueError where nobody is searched or
+    re-ranking wants more neighbours than there are images.
     """
     queries = protocol.query_rows(table, mode)
     galleries = [
@@ -59,37 +90,52 @@ def make_plan(
     ]
     if not table["person"].iloc[queries].isin(table["person"].iloc[galleries[0]]).any():
         raise ValueError(f"mode {mode}: none of the {len(queries)} query images shows a person of the gallery")
+    rerank = rerank_of(settings)
+    if rerank:
+        check_neighbours(rerank.k1, rerank.k2, len(queries) + min(len(gallery) for gallery in galleries))
     return Plan(queries, galleries)
 
 
-def search(protocol: Protocol, table: pd.DataFrame, embeddings: Embeddings, plan: Plan) -> Iterator[Draw]:
-    """Every draw of `plan` with its similarities."""
+def search(
+    protocol: Protocol, table: pd.DataFrame, embeddings: Embeddings, plan: Plan, rerank: Rerank | None = None
+) -> Iterator[Draw]:
+    """Every draw of `plan`: by the inner products of the embeddings, or by minus the re-ranked distance.
+
+    A gallery may be of any size: similarities are made for some queries at a time (`inner_product_blocks`), and the
+    scores come from each query's full list, never from the start of it. Re-ranking holds all (Q, G) distances.
+    """
     for gallery in plan.galleries:
-        similarity = inner_products(embeddings.of(plan.queries), embeddings.of(gallery))
-        yield Draw(plan.queries, gallery, similarity, protocol.removed(table, plan.queries, gallery))
+        ours, theirs = embeddings.of(plan.queries), embeddings.of(gallery)
+        similarity = partial(inner_product_blocks, ours, theirs)
+        if rerank:
+            similarity = partial(_one_block, -reranked_distance(ours, theirs, rerank.k1, rerank.k2, rerank.weight))
+        yield Draw(plan.queries, gallery, similarity, partial(protocol.removed, table))
 
 
 def score_draw(draw: Draw, table: pd.DataFrame, unique_ids: bool) -> RankingScores:
-    """`score_ranking` of a draw by the persons of the table."""
+    """`score_ranking` of a draw by the persons of the table, one block of queries after the other."""
     person = table["person"].to_numpy()
-    return score_ranking(draw.similarity, person[draw.queries], person[draw.gallery], draw.removed, unique_ids)
+    gallery = person[draw.gallery]
+    return mean_scores(
+        [
+            score_queries(block.similarity, person[block.queries], gallery, block.removed, unique_ids)
+            for block in draw.blocks()
+        ]
+    )
 
 
 def ranked_lists(draw: Draw, table: pd.DataFrame, count: int = 20) -> pd.DataFrame:
     """The first `count` of every query's list: query, rank, gallery (rows of the table), similarity, correct (0/1)."""
-    top = top_ranked(draw.similarity, draw.removed, count)
-    query, rank = np.nonzero(top >= 0)
-    position = top[query, rank]
     person = table["person"].to_numpy()
-    return pd.DataFrame(
-        {
-            "query": draw.queries[query],
-            "rank": rank + 1,
-            "gallery": draw.gallery[position],
-            "similarity": draw.similarity[query, position],
-            "correct": (person[draw.queries[query]] == person[draw.gallery[position]]).astype(np.int64),
-        }
-    )
+    parts = []
+    for block in draw.blocks():
+        top = top_ranked(block.similarity, block.removed, count)
+        query, rank = np.nonzero(top >= 0)
+        position = top[query, rank]
+        met, gallery = block.queries[query], draw.gallery[position]
+        columns = {"query": met, "rank": rank + 1, "gallery": gallery, "similarity": block.similarity[query, position]}
+        parts.append(pd.DataFrame(columns | {"correct": (person[met] == person[gallery]).astype(np.int64)}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def summary(scores: Sequence[RankingScores]) -> dict[str, float]:
@@ -112,7 +158,7 @@ def mean_curve(scores: Sequence[RankingScores]) -> np.ndarray:
 def visible_score(table: pd.DataFrame, embeddings: Embeddings) -> RankingScores | None:
     """All visible test images against each other: images of the same person *and* camera removed, CMC over images.
 
-    How well the pseudo-label network tells people apart within the modality that it was trained on.
+    How well the pseudo-label network tells people apart within the modality that it was trained on; never re-ranked.
     None where no test identity is seen by two visible cameras (RegDB).
     """
     rows = modality_rows(table, "visible")
@@ -120,5 +166,9 @@ def visible_score(table: pd.DataFrame, embeddings: Embeddings) -> RankingScores 
     if cameras.empty or cameras.max() < 2:
         return None
     values = embeddings.of(rows)
-    draw = Draw(rows, rows, inner_products(values, values), same_person_and_camera(table, rows, rows))
-    return score_draw(draw, table, unique_ids=False)
+    similarity = partial(inner_product_blocks, values, values)
+    return score_draw(Draw(rows, rows, similarity, partial(same_person_and_camera, table)), table, unique_ids=False)
+
+
+def _one_block(similarity: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    yield slice(None), similarity

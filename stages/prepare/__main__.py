@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from stages.parts.run import params, records
 from stages.parts.run.settings import Data, Images
-from stages.prepare import counts, llcm, regdb, sysu_mm01
+from stages.prepare import counts, folder, llcm, regdb, sysu_mm01
 from stages.prepare.build import build
 from stages.prepare.tree import find_tree
 
-READERS = {"sysu_mm01": sysu_mm01, "regdb": regdb, "llcm": llcm}
+READERS = {"sysu_mm01": sysu_mm01, "regdb": regdb, "llcm": llcm, "folder": folder}
 FOLDER = Path("data/images/target")
 METRICS = Path("metrics/prepare.json")
 
@@ -19,16 +21,26 @@ def main() -> None:
         tree = params.load()
         data, images = params.section(tree, "data", Data), params.section(tree, "images", Images)
         reader = READERS[data.layout]
-        root = find_tree(reader.FOLDER, reader.MARKER, {"data.root": records.resolve(data.root)})
-        table = regdb.read(root, data.trial) if data.layout == "regdb" else reader.read(root)
+        root, table, remarks = _read(data)
         counts.refuse_shared_persons(table, root)
         # A profile that is called like the layout claims to be the real data set.
         published = reader.PUBLISHED if tree["dataset"] == data.layout else ()
-        for line in [*counts.compare(table, published, str(root)), *counts.warn_one_sided(table, str(root))]:
+        remarks += [*counts.compare(table, published, str(root)), *counts.warn_one_sided(table, str(root))]
+        for line in remarks:
             records.say(line)
         build(root, table, FOLDER, images.height, images.width)
         records.write_json(METRICS, counts.summary(table) | {"one_modality_persons": len(counts.one_sided(table))})
         records.say(counts.sentence(table, reader.FOLDER))
+
+
+def _read(data: Data) -> tuple[Path, pd.DataFrame, list[str]]:
+    """Folder and table of the target, and what its reader remarks."""
+    root = records.resolve(data.root)
+    if data.layout == "folder":
+        return root, *folder.read(root)
+    reader = READERS[data.layout]
+    root = find_tree(reader.FOLDER, reader.MARKER, {"data.root": root})
+    return root, regdb.read(root, data.trial) if data.layout == "regdb" else reader.read(root), []
 
 
 if __name__ == "__main__":

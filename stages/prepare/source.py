@@ -10,11 +10,11 @@ import pandas as pd
 
 from stages.parts.run import params, records
 from stages.parts.run.settings import Data, Images, Spcl
-from stages.prepare import counts, dukemtmc, market1501, msmt17
+from stages.prepare import counts, dukemtmc, folder, market1501, msmt17
 from stages.prepare.build import build
 from stages.prepare.tree import find_tree, table_of
 
-READERS = {"market1501": market1501, "dukemtmc": dukemtmc, "msmt17": msmt17}
+READERS = {"market1501": market1501, "dukemtmc": dukemtmc, "msmt17": msmt17, "folder": folder}
 FOLDER = Path("data/images/source")
 METRICS = Path("metrics/source.json")
 SYNTHETIC = Path("data/synthetic")  # trees below it are rendered and have their own sizes
@@ -37,12 +37,17 @@ def _read(source: str, data: Data) -> tuple[Path, pd.DataFrame]:
     roots = {"data.root": records.resolve(data.root)}
     if data.source_root is not None:
         roots["data.source_root"] = records.resolve(data.source_root)
-    root = find_tree(reader.FOLDER, reader.MARKER, roots)
-    table = reader.read(root)
+    if source == "folder":
+        root = folder.find_source(roots)
+        table, remarks = folder.read_source(root)
+    else:
+        root, remarks = find_tree(reader.FOLDER, reader.MARKER, roots), []
+        table = reader.read(root)
     counts.refuse_shared_persons(table, root)
     if not root.resolve().is_relative_to(records.resolve(SYNTHETIC).resolve()):
-        for line in counts.compare(table, reader.PUBLISHED, str(root)):
-            records.say(line)
+        remarks += counts.compare(table, reader.PUBLISHED, str(root))
+    for line in remarks:
+        records.say(line)
     table = table[table["split"] == "train"].reset_index(drop=True)
     return root, table.assign(row=table.index)
 

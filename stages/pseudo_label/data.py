@@ -72,7 +72,7 @@ def check(settings: Spcl, target: Domain, source: Domain | None, last: int) -> N
     low, high = settings.radius - settings.radius_gap, settings.radius + settings.radius_gap
     visible = f"{len(target.rows)} visible training images of {target.store.folder / 'table.csv'}"
     faults = _source_faults(settings, source) if last and source is not None else []
-    if clusters or (last and source is None):
+    if last and source is None:
         faults.append((settings.batch > len(target.rows), f"spcl.batch: {settings.batch} exceeds the {visible}"))
     if clusters:
         faults += [

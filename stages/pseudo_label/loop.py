@@ -211,21 +211,13 @@ def joint_batches(
                 partial(camera_aware_order, given, domain.cameras, settings.instances, draws), settings.batch, steps
             )
         )
-    for picked in _named(zip(*streams, strict=True)):
+    for picked in zip(*streams, strict=True):
         images, indices = [], []
         for chosen, (domain, _, offset) in zip(picked, parts, strict=True):
             images.append(domain.augmented(chosen, settings, task.device, generator))
             of_source = domain is task.source
             indices.append(torch.from_numpy(domain.persons[chosen] if of_source else chosen + offset))
         yield torch.cat(images).contiguous(memory_format=torch.channels_last), indices
-
-
-def _named(batches: Iterator[tuple[np.ndarray, ...]]) -> Iterator[tuple[np.ndarray, ...]]:
-    """`batches`; a pass over the labels that is shorter than a batch ends in an error that names the parameter."""
-    try:
-        yield from batches
-    except ValueError as error:
-        raise records.InputError(f"spcl.batch: {error} (few clusters: look at spcl.radius and spcl.k1)") from None
 
 
 def train_epoch(state: State, task: Task) -> dict[str, Any]:

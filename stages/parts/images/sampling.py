@@ -50,15 +50,14 @@ def camera_aware_order(labels: Integers, cameras: Integers, instances: int, gene
 def endless_batches(draw: Callable[[], Integers], batch: int) -> Iterator[Integers]:
     """Slices of `batch` positions from pass after pass of `draw()`; the rest of a pass, less than a batch, is dropped.
 
-    ValueError where a pass is shorter than a batch: it would give none, and so would all that follow.
+    Passes shorter than a batch (few clusters) are strung together until they fill one. ValueError for an empty pass.
     """
     while True:
         order = draw()
-        if len(order) < batch:
-            raise ValueError(
-                f"a pass over the labels gives {len(order)} images, fewer than a batch of {batch}; "
-                "expected a smaller batch or more clusters"
-            )
+        if not len(order):
+            raise ValueError("a pass over the labels gives no image; expected at least one label from 0")
+        while len(order) < batch:
+            order = np.concatenate([order, draw()])
         for start in range(0, len(order) - batch + 1, batch):
             yield order[start : start + batch]
 

@@ -62,8 +62,10 @@ def say(line: str) -> None:
 
 
 def resolve(path: str | Path) -> Path:
-    """A path from `params.yaml`: relative ones start at the user's checkout."""
-    return ROOT / path
+    """A path from `params.yaml`: relative ones start here, where DVC may have put them (`data/synthetic` of an
+    experiment that runs in a copy), or else at the user's checkout.
+    """
+    return Path(path) if Path(path).exists() else ROOT / path
 
 
 def rounded(tree: Any, digits: int = 4) -> Any:
