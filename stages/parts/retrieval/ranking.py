@@ -90,8 +90,8 @@ def score_queries(
             relevant &= ~excluded[block]
         scores = _list_scores(levels, relevant)
         if unique_ids:
-            before = _identities_before(levels, people, query_codes[block])
-            scores = scores._replace(first=np.where(scores.first < 0, -1, before))
+            late = scores.first > 0  # with no image before the query's own there is no identity before it either
+            scores.first[late] = _identities_before(levels[late], people, query_codes[block][late])
         parts.append(scores)
     return QueryScores(*(np.concatenate(series) for series in zip(*parts, strict=True)))
 
@@ -220,9 +220,9 @@ def _places(levels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def _identities_before(levels: np.ndarray, people: _People, query_codes: np.ndarray) -> np.ndarray:
-    """(b,) identities met before the query's own; no meaning where the query has no relevant image."""
+    """(b,) identities met before the query's own, of queries that have a relevant image."""
     best = np.minimum.reduceat(np.take(levels, people.order, axis=1), people.starts, axis=1)  # (b, identities)
-    own = np.take_along_axis(best, np.minimum(query_codes, len(people.starts) - 1)[:, None], axis=1)
+    own = np.take_along_axis(best, query_codes[:, None], axis=1)
     before = (best < own).sum(axis=1)
     for row in np.flatnonzero((best == own).sum(axis=1) > 1):  # tied with another identity's best
         met = people.codes[levels[row] == own[row]]
