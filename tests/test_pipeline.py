@@ -82,8 +82,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("dvc.yaml", ".gitignore", ".dvcignore", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
-    for name in ("data", "models"):
-        (folder / name).mkdir()
+    for name in ("data", "models", "metrics/comparisons"):
+        (folder / name).mkdir(parents=True)
         (folder / name / ".gitkeep").touch()
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, leaves in TINY.items():

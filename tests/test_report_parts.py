@@ -40,6 +40,14 @@ def test_show_reads_the_metrics_file_only(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["metrics"]
 
 
+def test_show_names_re_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    scores = dict.fromkeys(MEASURES, 0.5) | {f"{name}_sd": 0.0 for name in MEASURES}
+    write(tmp_path / "metrics/evaluate.json", {"rerank": True, "all": scores, "pseudo_label": {}})
+    monkeypatch.chdir(tmp_path)
+    report.main(["--show"])
+    assert "re-ranked (evaluate.rerank)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -58,7 +58,7 @@ def unusual(run: Run) -> list[str]:
 
 def terminal(evaluation: dict[str, Any]) -> list[str]:
     """The result as lines of text: a column a mode and network, a row a measure, and the ratio of both Rank-1."""
-    modes = [mode for mode in evaluation if mode != "pseudo_label"]
+    modes = [name for name, found in evaluation.items() if isinstance(found, dict) and name != "pseudo_label"]
     alone = evaluation.get("pseudo_label", {})
     width = 15
     lines = [
@@ -79,6 +79,8 @@ def terminal(evaluation: dict[str, Any]) -> list[str]:
     lines.append(f"{'ratio':<8}" + "".join(f"{cell:>{width}}{'':>{width}}" for cell in ratios) + "of Rank-1")
     lines = [line.rstrip() for line in lines]
     lines.append("full method: mean ± standard deviation over gallery draws; labels alone: the pseudo-label network")
+    if evaluation.get("rerank"):
+        lines.append("re-ranked (evaluate.rerank); not comparable with numbers without")
     return lines
 
 

@@ -186,16 +186,19 @@ class ThinDual:
         self.demand = full.demand.moved(full.shift(potentials))
         limit = limits(full.columns, mass, depth)
         self.pieces: list[Piece] = []
-        parts, first, count = [], 0, 0
+        # Not lists of small results: kept between the large blocks, they would keep the allocator from reusing those.
+        room = min(PIECE + full.block * len(limit), len(self.rows) * len(limit))
+        buffers = [torch.empty(room, dtype=d, device=limit.device) for d in (torch.int32, torch.int32, torch.float64)]
+        first = count = 0
         for some, scores in full.scores(potentials):
             scores = scores.log_softmax(dim=1)
             row, column = (scores > limit).nonzero(as_tuple=True)
-            parts.append(((row + (some.start - first)).int(), column.int(), scores[row, column]))
-            count += len(row)
+            found = slice(count, count := count + len(row))
+            for buffer, values in zip(buffers, (row + (some.start - first), column, scores[row, column]), strict=True):
+                buffer[found] = values
             if count >= PIECE or some.stop >= len(self.rows):
-                joined = [torch.cat(part) for part in zip(*parts, strict=True)]
-                self.pieces.append(Piece(slice(first, some.stop), *joined))
-                parts, first, count = [], some.stop, 0
+                self.pieces.append(Piece(slice(first, some.stop), *(buffer[:count].clone() for buffer in buffers)))
+                first, count = some.stop, 0
 
     def evaluate(self, potentials: Tensor) -> tuple[float, Tensor]:
         """F(w) - F(origin) and the columns' masses (C,), over the kept entries."""

@@ -114,9 +114,11 @@ def _approach(full: FullDual, potentials: Tensor, search: "_Search") -> Tensor:
     Newton from zero stalls where the plan is nearly an assignment; at half the sharpness the potentials are about half.
     """
     few = full.sample(ROUGH_ROWS * len(full.columns), full.sharpness)
-    served = (block[:, full.columns > 0] for _, block in few.blocks())
-    peak = float(torch.cat([block.amax(dim=1) - block.mean(dim=1) for block in served]).mean())
-    halvings = max(0, math.ceil(math.log2(max(full.sharpness * peak, 1e-9) / EASY_PEAK)))
+    peaks = torch.empty_like(few.rows)
+    for some, block in few.blocks():
+        served = block[:, full.columns > 0]
+        peaks[some] = served.amax(dim=1) - served.mean(dim=1)
+    halvings = max(0, math.ceil(math.log2(max(full.sharpness * float(peaks.mean()), 1e-9) / EASY_PEAK)))
     for halving in range(halvings, 0, -1):
         sharpness = full.sharpness / 2**halving
         stage = few.part(slice(None), sharpness, few.rows)
@@ -239,12 +241,11 @@ def distance(mass: Tensor, columns: Tensor) -> float:
 
 def _labels(full: FullDual, potentials: Tensor) -> tuple[Tensor, Tensor]:
     """Each row's largest entry and its share of the row."""
-    labels, confidence = [], []
-    for _, scores in full.scores(potentials):
-        peak, label = scores.max(dim=1)  # the first of equals
-        labels.append(label)
-        confidence.append(1 / scores.sub_(peak[:, None]).exp_().sum(dim=1))
-    return torch.cat(labels), torch.cat(confidence)
+    labels, confidence = torch.empty_like(full.rows, dtype=torch.int64), torch.empty_like(full.rows)
+    for some, scores in full.scores(potentials):
+        peak, labels[some] = scores.max(dim=1)  # the first of equals
+        confidence[some] = 1 / scores.sub_(peak[:, None]).exp_().sum(dim=1)
+    return labels, confidence
 
 
 def _floor(log_predictions: Tensor) -> float:
