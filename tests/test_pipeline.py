@@ -163,6 +163,7 @@ def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: P
 
 def test_another_data_set_runs_beside_the_work_tree(repository: Repository) -> None:
     """In DVC's copy the data set that is rendered there is read, not the one of the work tree."""
+    repository.restore()
     before = repository.read("params.yaml")
     ran = repository.stages("dvc", "exp", "run", "--temp", "-n", "beside", "-S", "dataset=synthetic_regdb", "evaluate")
     assert sorted(ran) == sorted(["synthesize", "prepare", "source", "pseudo_label", "train", "evaluate"])
