@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from stages.report.paper import RESULTS
+
 # The price of leaving the prior that `priors` tries beside the paper's hard marginal, in units of -log P.
 SLACKS = (0.5, 2.0)
 
@@ -43,33 +45,25 @@ REAL_SIZE = {"paper": ("train.epochs=80", "den.step=1"), "code": ("train.epochs=
 Published = dict[str, dict[str, float]]  # `<dataset>/<setting>` → name of a metric → value
 
 
-def _published(setting: str, all_search: tuple[float, float], indoor: tuple[float, float] | None = None) -> Published:
-    """Rank-1 and mAP on SYSU-MM01 in per cent, as the paper prints them, under our metrics' names as shares of 1."""
-    modes = {"all": all_search} | ({} if indoor is None else {"indoor": indoor})
+def _published(dataset: str, setting: str, modes: dict[str, tuple[float, float]]) -> Published:
+    """Rank-1 and mAP by mode in per cent, as the paper prints them, under our metrics' names as shares of 1."""
     figures: dict[str, float] = {}
     for mode, (rank1, mean_ap) in modes.items():
         figures |= {f"{mode}.rank1": round(rank1 / 100, 4), f"{mode}.map": round(mean_ap / 100, 4)}
-    return {f"sysu_mm01/{setting}": figures}
+    return {f"{dataset}/{setting}": figures}
 
 
-# Table 1: the whole method.
-FULL_METHOD = _published("unsupervised", (29.9, 27.1), (29.8, 38.8)) | _published(
-    "semi-supervised", (48.2, 43.9), (47.4, 56.8)
-)
-REGDB: Published = {
-    "regdb/unsupervised": {
-        "visible_to_infrared.rank1": 0.329,
-        "visible_to_infrared.map": 0.297,
-        "infrared_to_visible.rank1": 0.321,
-        "infrared_to_visible.map": 0.286,
-    },
-    "regdb/semi-supervised": {
-        "visible_to_infrared.rank1": 0.499,
-        "visible_to_infrared.map": 0.418,
-        "infrared_to_visible.rank1": 0.496,
-        "infrared_to_visible.map": 0.428,
-    },
-}
+def _full_method(dataset: str) -> Published:
+    """Table 1 of a data set."""
+    modes = RESULTS[dataset]
+    return {
+        key: figures
+        for setting in next(iter(modes.values()))
+        for key, figures in _published(dataset, setting, {mode: modes[mode][setting] for mode in modes}).items()
+    }
+
+
+FULL_METHOD, REGDB = _full_method("sysu_mm01"), _full_method("regdb")
 
 
 @dataclass(frozen=True)
@@ -138,7 +132,7 @@ def _ablation_rows() -> tuple[Row, ...]:
     for number, (setting, short) in enumerate(SETTINGS.items()):
         for name, slug, changes, *both in _COMPONENTS:
             scores = both[number]
-            reported = _published(setting, scores) if scores else {}
+            reported = _published("sysu_mm01", setting, {"all": scores}) if scores else {}
             changed = (f"train.setting={setting}", *changes)
             rows.append(Row(f"{setting}: {name}", f"{short}-{slug}", changed, published=reported))
     return tuple(rows)

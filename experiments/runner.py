@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -52,13 +51,10 @@ def lookup(repository: Repository, run: Run) -> Result | None:
 
 
 def _parameters(repository: Repository, commit: str) -> Tree | None:
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(repository.read(commit, "params.yaml") or "")
-        file.flush()
-        try:
-            return params.load(Path(file.name))
-        except params.ParameterError:  # of an older version of the code
-            return None
+    try:
+        return params.check(params.parse(repository.read(commit, "params.yaml") or ""))
+    except params.ParameterError:  # of an older version of the code
+        return None
 
 
 def _read(repository: Repository, commit: str, name: str) -> Result | None:

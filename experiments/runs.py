@@ -1,12 +1,9 @@
 """From a plan to runs: which parameters each has, checked before the first one starts."""
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from experiments.plans import Plan, Row, is_rendered
 from stages.parts.run import params, settings
@@ -64,19 +61,5 @@ def changed(tree: Tree, changes: Sequence[str]) -> Tree:
             place = place.get(part) if isinstance(place, dict) else None
         if not equals or not isinstance(place, dict) or leaf not in place:
             raise params.ParameterError(f"{change}: expected key=value, with a key of params.yaml")
-        place[leaf] = _value(text)
-    if tree["dataset"] not in tree["profiles"]:
-        raise params.ParameterError(f"dataset: {tree['dataset']!r} is not one of {', '.join(tree['profiles'])}")
-    if type(tree["seed"]) is not int or tree["seed"] < 0:
-        raise params.ParameterError(f"seed: {tree['seed']!r} is not a whole number of at least 0")
-    for name, kind in params.SECTIONS.items():
-        params.section(tree, name, kind)
-    return tree
-
-
-def _value(text: str) -> Any:
-    """JSON first: YAML 1.1 takes 1e-05 for a text, DVC does not."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return yaml.safe_load(text)
+        place[leaf] = params.parse(text, change)
+    return params.check(tree)

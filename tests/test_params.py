@@ -71,6 +71,7 @@ SLIPS = {
     "otla.detla": (5, "otla.detla is not a parameter; did you mean otla.delta?"),
     "otla.delta": (-1, "otla.delta: -1.0 is not a number above 0"),
     "otla.solver": ("simplex", "otla.solver: 'simplex' is not one of newton, sinkhorn"),
+    "otla.stop": ("change", "otla.stop: change is a rule of otla.solver: sinkhorn, newton has none like it"),
     "train.epochs": ("ten", "train.epochs: 'ten' is not a whole number"),
     "train.milestones": (5, "train.milestones: 5 is not a list"),
     "den.enabled": (1, "den.enabled: 1 is not true or false"),

@@ -285,6 +285,13 @@ def test_a_checkpoint_under_another_s_name_is_refused(project, monkeypatch):
         project.run(otla__delta=25.0)
 
 
+def test_a_checkpoint_without_parameters_is_left_alone(project, expected, capsys):
+    """Files of early versions have none; their name is never that of a run of today."""
+    records.save_tensors(records.CHECKPOINTS / "train-0123.safetensors", {"x": torch.ones(1)}, {"epoch": 1})
+    assert differing(project.run(), expected) == set()
+    assert "not going on from .ckpt/train-0123.safetensors: it names no parameters" in capsys.readouterr().out
+
+
 def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys):
     """Labels, images of another size under the same table, and the start weights under the same name."""
     weights = {"network__start": "weights", "network__weights": "start.safetensors"}
@@ -721,7 +728,7 @@ def test_weights_that_are_not_finite_end_in_no_labels(project, monkeypatch):
     original = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", broken)
     line = message(project, otla__assignment="argmax", train__steps=1)
-    assert "epoch 1, after the last step: the predictions are not finite; no epoch was finished" in line
+    assert "epoch 1, the predictions that labels come from are not finite; no epoch was finished" in line
 
 
 def test_a_transport_that_stops_early_is_said(project, capsys):

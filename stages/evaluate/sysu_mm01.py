@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.io
 
 from stages.evaluate.protocol import check_mode, draw
+from stages.parts.sysu_mm01 import permutations as read_permutations
 
 CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 MODES: tuple[str, ...] = tuple(CAMERAS)
@@ -75,12 +75,12 @@ def removed(table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray) -> np
 
 
 def _official(candidates: pd.DataFrame, cameras: tuple[int, ...], trial: int, shots: int, path: Path) -> np.ndarray:
-    cells = _permutations(path)
+    cells = read_permutations(path, "evaluate.official_draws")
     images = dict(iter(candidates.groupby(["person", "camera"])))
     rows: list[int] = []
     for person, camera in itertools.product(sorted(candidates["person"].unique()), cameras):
         group = images.get((person, camera), candidates.iloc[:0])
-        numbers = cells.get((camera, person), np.empty((trial + 1, 0), dtype=np.int64))
+        numbers = cells.get((person, camera), np.empty((trial + 1, 0), dtype=np.int64))
         place = f"{path}: identity {person}, camera {camera}"
         if numbers.shape[1] != len(group):
             raise ValueError(f"{place}: {numbers.shape[1]} images there, {len(group)} in the data set")
@@ -92,26 +92,3 @@ def _official(candidates: pd.DataFrame, cameras: tuple[int, ...], trial: int, sh
                 raise ValueError(f"{place}: the data set has no image number {number}")
             rows.append(by_number[str(number)])
     return np.array(rows, dtype=np.int64)
-
-
-def _permutations(path: Path) -> dict[tuple[int, int], np.ndarray]:
-    """(camera, identity) → permutations of its image numbers, (10, n), of `rand_perm_cam.mat`."""
-    where = f"evaluate.official_draws: {path}"
-    if not path.is_file():
-        raise FileNotFoundError(f"{where} is not here")
-    try:
-        cameras = scipy.io.loadmat(path)["rand_perm_cam"].ravel()
-    except Exception as error:  # the parser has a kind of its own for every way a file can be broken
-        raise ValueError(f"{where}: no rand_perm_cam in a MATLAB 5 file ({type(error).__name__}: {error})") from None
-    expected = f"{where}: expected rand_perm_cam, 6 cells (cameras) of cells (identities) of integer matrices"
-    if len(cameras) != 6 or not all(isinstance(cell, np.ndarray) and cell.dtype.hasobject for cell in cameras):
-        raise ValueError(f"{expected}; found {cameras.dtype} of {len(cameras)}")
-    found = {}
-    for camera, cell in enumerate(cameras, start=1):
-        for person, numbers in enumerate(cell.ravel(), start=1):
-            if numbers.ndim != 2 or numbers.dtype.kind not in "iu":
-                raise ValueError(
-                    f"{expected}; found {numbers.dtype} {numbers.shape}: camera {camera}, identity {person}"
-                )
-            found[camera, person] = numbers.astype(np.int64)
-    return found

@@ -16,7 +16,7 @@ from stages.parts.run import params, records, seeds, settings
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.pseudo_label import loop
-from stages.pseudo_label.data import TRAINING, check, domain
+from stages.pseudo_label.data import check, domain
 
 TARGET = Path("data/images/target")
 SOURCE = Path("data/images/source")
@@ -43,8 +43,7 @@ def main() -> None:
     chosen: settings.Network = params.section(tree, "network", settings.Network)
     where: settings.Device = params.section(tree, "device", settings.Device)
     device = open_device(where.name, where.threads)
-    held_out = train.selection == "validation"  # its identities are for choosing the network of `train`
-    target = domain(ImageStore(TARGET), ("train",) if held_out else TRAINING)
+    target = domain(ImageStore(TARGET), train.selection)
     source = None if spcl.source == "none" else domain(ImageStore(SOURCE))
     task = loop.Task(spcl, target, source, device, tree["seed"])
     state = loop.State(_network(chosen, tree["seed"]), np.full(len(target.rows), -1))

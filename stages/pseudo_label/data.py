@@ -9,10 +9,9 @@ from torch import Tensor
 
 from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
+from stages.parts.images.table import training_splits
 from stages.parts.run.records import InputError
 from stages.parts.run.settings import Spcl
-
-TRAINING = ("train", "val")  # the customary 395 identities of SYSU-MM01 are both
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class Domain:
             yield augment.normalise(self.pictures(indices, settings, device))
 
 
-def domain(store: ImageStore, splits: tuple[str, ...] = TRAINING) -> Domain:
-    """The visible images of a store's `splits`; persons renumbered 0..C-1 in ascending order.
+def domain(store: ImageStore, selection: str = "last") -> Domain:
+    """The visible training images of a store; persons renumbered 0..C-1 in ascending order.
 
-    Raises InputError where there is none.
+    selection: `train.selection`, see `training_splits`. Raises InputError where there is none.
     """
-    rows = store.rows(splits, "visible")
+    rows = store.rows(training_splits(selection), "visible")
     if not len(rows):
         raise InputError(f"{store.folder / 'table.csv'}: no visible training images")
     chosen = store.table.loc[rows].sort_values("path", kind="stable")

@@ -297,10 +297,7 @@ def restore(state: State, task: Task, checkpoint: records.Checkpoint) -> bool:
         state.network = with_classifier(state.network, task)
     if state.epoch > settings.warmup_epochs:
         separate_statistics(state.network, task)
-    prefix = "network."
-    state.network.load_state_dict(
-        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    )
+    state.network.load_state_dict(records.below("network.", tensors))
     state.network.to(task.device).to(memory_format=torch.channels_last)
     if "memory.rows" in tensors:
         rows, labels = tensors["memory.rows"].to(task.device), tensors["memory.labels"]

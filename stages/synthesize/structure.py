@@ -3,22 +3,21 @@
 Cameras 1 and 2 are indoors, 3 is 2's place in the dark, 4 to 6 are outdoors; 3 and 6 are infrared.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import scipy.io
 
 from stages.parts.run.records import InputError
 from stages.parts.run.seeds import numpy_generator
 from stages.parts.run.settings import Synthesize
+from stages.parts.sysu_mm01 import permutations, variable
 from stages.synthesize.plan import some
 
 VISIBLE, INFRARED = (1, 2, 4, 5), (3, 6)
 NUMBERS = 533  # identities of the real one are numbered from 1 to this, with gaps
-PERMUTATIONS, TRAIN, TEST = "rand_perm_cam.mat", "train_id.mat", "test_id.mat"
+PERMUTATIONS, TRAIN, TEST = FILES = ("rand_perm_cam.mat", "train_id.mat", "test_id.mat")
+PARAMETER = "synthesize.structure"
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,21 @@ def read(folder: Path) -> Structure:
     the 296 for training and the 96 of the test.
     InputError names the file that is missing or holds something else.
     """
+    for file in FILES:
+        if not (folder / file).is_file():
+            raise InputError(
+                f"{PARAMETER}: {folder / file} is not here; expected {', '.join(FILES)} of SYSU-MM01 there"
+            )
     images = _images(folder / PERMUTATIONS)
     seen = {person for person, _ in images}
     splits = {"train": _ids(folder / TRAIN), "val": [], "test": _ids(folder / TEST)}
     for name, file in (("train", TRAIN), ("test", TEST)):
         absent = [person for person in splits[name] if person not in seen]
         if absent:
-            raise InputError(f"{_where(folder / file)}: identity {absent[0]} has no image in {PERMUTATIONS}")
+            raise InputError(f"{PARAMETER}: {folder / file}: identity {absent[0]} has no image in {PERMUTATIONS}")
     shared = sorted(set(splits["train"]) & set(splits["test"]))
     if shared:
-        raise InputError(f"{_where(folder / TEST)}: identity {shared[0]} is in {TRAIN}, too")
+        raise InputError(f"{PARAMETER}: {folder / TEST}: identity {shared[0]} is in {TRAIN}, too")
     for person in sorted(seen - set(splits["train"]) - set(splits["test"])):
         if all(any((person, camera) in images for camera in cameras) for cameras in (VISIBLE, INFRARED)):
             splits["val"].append(person)
@@ -106,45 +110,25 @@ def read(folder: Path) -> Structure:
 
 def _images(path: Path) -> dict[tuple[int, int], list[int]]:
     """(identity, camera) → image numbers, ascending by both."""
-    expected = f"{_where(path)}: expected rand_perm_cam, 6 cells (cameras) of cells (identities) of permutations"
-    cameras = _variable(path, "rand_perm_cam").ravel()
-    if len(cameras) != 6 or not all(isinstance(cell, np.ndarray) and cell.dtype.hasobject for cell in cameras):
-        raise InputError(f"{expected}; found {cameras.dtype} of {len(cameras)}")
     found = {}
-    for camera, cell in enumerate(cameras, start=1):
-        for person, permutations in enumerate(cell.ravel(), start=1):
-            place = f"camera {camera}, identity {person}"
-            if permutations.ndim != 2 or permutations.dtype.kind not in "iu":
-                raise InputError(f"{expected}; found {permutations.dtype} {permutations.shape}: {place}")
-            if not permutations.size:
-                continue
-            ordered = np.sort(permutations.astype(np.int64), axis=1)
-            numbers = np.unique(ordered).tolist()
-            if ordered.shape[1] != len(numbers) or (ordered != ordered[:1]).any() or numbers[0] < 1:
-                raise InputError(f"{expected}; the rows are not permutations of the same image numbers: {place}")
-            found[person, camera] = numbers
-    return dict(sorted(found.items()))
+    for (person, camera), numbers in sorted(permutations(path, PARAMETER).items()):
+        if not numbers.size:
+            continue
+        ordered = np.sort(numbers, axis=1)
+        distinct = np.unique(ordered).tolist()
+        if ordered.shape[1] != len(distinct) or (ordered != ordered[:1]).any() or distinct[0] < 1:
+            raise InputError(
+                f"{PARAMETER}: {path}: the rows are not permutations of the same image numbers: "
+                f"camera {camera}, identity {person}"
+            )
+        found[person, camera] = distinct
+    return found
 
 
 def _ids(path: Path) -> list[int]:
-    ids = _variable(path, "id")
+    ids = variable(path, "id", PARAMETER)
     if ids.dtype.kind not in "iu" or not ids.size:
-        raise InputError(f"{_where(path)}: expected id, whole numbers of identities; found {ids.dtype} {ids.shape}")
+        raise InputError(
+            f"{PARAMETER}: {path}: expected id, whole numbers of identities; found {ids.dtype} {ids.shape}"
+        )
     return np.unique(ids).tolist()
-
-
-def _variable(path: Path, name: str) -> np.ndarray:
-    """The variable `name` of a MATLAB file."""
-    if not path.is_file():
-        raise InputError(f"{_where(path)} is not here; expected {PERMUTATIONS}, {TRAIN} and {TEST} of SYSU-MM01 there")
-    try:
-        variables: Mapping[str, Any] = scipy.io.loadmat(path)
-    except Exception as error:  # the parser has a kind of its own for every way a file can be broken
-        raise InputError(f"{_where(path)} is not a MATLAB 5 file ({type(error).__name__}: {error})") from None
-    if name not in variables:
-        raise InputError(f"{_where(path)}: no variable {name} there, only {', '.join(sorted(variables))}")
-    return np.asarray(variables[name])
-
-
-def _where(path: Path) -> str:
-    return f"synthesize.structure: {path}"

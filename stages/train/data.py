@@ -11,13 +11,9 @@ from torch import Tensor
 
 from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
+from stages.parts.images.table import training_splits
 from stages.parts.run.records import InputError
 from stages.parts.run.settings import Train
-
-
-def training_splits(selection: str) -> tuple[str, ...]:
-    """The splits to train on: both, as is customary (395 identities of SYSU-MM01), unless validation chooses."""
-    return ("train",) if selection == "validation" else ("train", "val")
 
 
 @dataclass(frozen=True)

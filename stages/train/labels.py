@@ -75,7 +75,7 @@ def log_predictions(
                 total.index_add_(0, torch.from_numpy(batch), logits.double().softmax(1).cpu())
         found = (total[images] / total[images].sum(1, keepdim=True)).log()
     if found.isnan().any():
-        raise FloatingPointError("after the last step: the predictions are not finite")
+        raise FloatingPointError("the predictions that labels come from are not finite")
     return images, found
 
 

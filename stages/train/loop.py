@@ -60,18 +60,13 @@ class State:
         if stored is None:
             return False
         tensors, facts = stored
-        self.network.load_state_dict(_below("network.", tensors))
-        self.discriminator.load_state_dict(_below("discriminator.", tensors))
+        self.network.load_state_dict(records.below("network.", tensors))
+        self.discriminator.load_state_dict(records.below("discriminator.", tensors))
         records.restore_optimiser(self.optimiser, tensors)
         self.labels.restore(tensors)
-        self.best = _below("best.", tensors)
+        self.best = records.below("best.", tensors)
         self.epoch, self.step, self.history = facts["epoch"], facts["step"], facts["history"]
         return True
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def new_state(network: IdentityNetwork, images: int, method: Method, device: torch.device) -> State:

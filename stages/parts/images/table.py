@@ -11,6 +11,14 @@ SPLITS = ("train", "val", "query", "gallery")
 KINDS = {"row": "int64", "path": "str", "person": "int64", "camera": "int64", "modality": "str", "split": "str"}
 
 
+def training_splits(selection: str = "last") -> tuple[str, ...]:
+    """The splits to train on: both, as is customary (395 identities of SYSU-MM01), unless validation chooses.
+
+    selection: `train.selection`; `validation` holds the identities of `val` out, for choosing the network.
+    """
+    return ("train",) if selection == "validation" else ("train", "val")
+
+
 def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
     """`table` with the columns of COLUMNS in that order and their types.
 

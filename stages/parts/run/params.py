@@ -43,22 +43,33 @@ _Loader.add_implicit_resolver(
 def load(path: Path = FILE) -> dict[str, Any]:
     """The tree of `path`, every section and every profile checked."""
     try:
-        tree = yaml.load(path.read_text(), _Loader)
+        text = path.read_text()
     except FileNotFoundError:
         raise ParameterError(f"{path} is not here; start this in the folder that holds it") from None
+    return check(parse(text, str(path)))
+
+
+def parse(text: str, name: str = str(FILE)) -> Any:
+    """What a YAML 1.2 text stands for; messages call it `name`."""
+    try:
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ParameterError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def check(tree: Any) -> dict[str, Any]:
+    """`tree` itself, every section and every profile checked. ParameterError names the leaf that is refused."""
     if not isinstance(tree, dict):
-        raise ParameterError(f"{path}: expected sections, found {type(tree).__name__}")
+        raise ParameterError(f"{FILE}: expected sections, found {type(tree).__name__}")
     known = {"seed", "dataset", "profiles", *SECTIONS}
     _refuse_unknown("", tree, known, known)
     for name in ("seed", "dataset", "profiles"):
         if name not in tree:
-            raise ParameterError(f"{path}: {name} is missing")
+            raise ParameterError(f"{FILE}: {name} is missing")
     if type(tree["seed"]) is not int or tree["seed"] < 0:
-        raise ParameterError(f"{path}: seed: {tree['seed']!r} is not a whole number of at least 0")
+        raise ParameterError(f"{FILE}: seed: {tree['seed']!r} is not a whole number of at least 0")
     if tree["dataset"] not in tree["profiles"]:
-        raise ParameterError(f"{path}: dataset: {tree['dataset']!r} is not one of {', '.join(tree['profiles'])}")
+        raise ParameterError(f"{FILE}: dataset: {tree['dataset']!r} is not one of {', '.join(tree['profiles'])}")
     for name, profile in tree["profiles"].items():
         _refuse_unknown(f"profiles.{name}.", profile, set(SECTIONS), set(SECTIONS))
         for section in profile:
@@ -91,7 +102,10 @@ def _settings(tree: dict[str, Any], name: str, kind: type[Settings]) -> Settings
             values[field.name] = read_value(value, hints[field.name])
         except ValueError as error:
             raise ParameterError(f"{FILE}: {where}: {error}") from None
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:  # leaves that do not go together
+        raise ParameterError(f"{FILE}: {error}") from None
 
 
 def _refuse_unknown(prefix: str, given: Any, known: set[str], guesses: set[str]) -> None:

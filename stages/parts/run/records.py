@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -131,16 +132,24 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], facts: Any = None
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     """Tensors (on the CPU) and facts of a file that `save_tensors` wrote. InputError where it cannot be read."""
-    from safetensors import SafetensorError, safe_open
+    facts = load_facts(path)
+    return load_file(path), facts
 
+
+def load_facts(path: Path) -> Any:
+    """The facts alone, whatever the size of the tensors; None where the file has none. InputError as above."""
     try:
         with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-        return load_file(path), json.loads(metadata.get("facts", "null"))
+            return json.loads((opened.metadata() or {}).get("facts", "null"))
     except FileNotFoundError:
         raise InputError(f"{path} is not here") from None
     except SafetensorError as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def file_hash(path: Path) -> str:
@@ -191,7 +200,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         tensors, facts = load_tensors(self.path)
-        differing = self._differing(facts["parameters"])
+        differing = self._differing(facts)
         if differing:
             raise InputError(f"{self.path} is of other parameters: {differing}; delete it to start afresh")
         return tensors, facts["state"]
@@ -201,7 +210,7 @@ class Checkpoint:
         lines = []
         for path in sorted(CHECKPOINTS.glob(f"{self.stage}-*.safetensors")):
             if path != self.path:
-                differing = self._differing(load_tensors(path)[1]["parameters"]) or "other input files or code"
+                differing = self._differing(load_facts(path)) or "other input files or code"
                 lines.append(f"not going on from {path}: {differing}")
         return lines
 
@@ -209,7 +218,10 @@ class Checkpoint:
         """Forget the state: the stage has finished."""
         self.path.unlink(missing_ok=True)
 
-    def _differing(self, stored: dict[str, Any]) -> str:
+    def _differing(self, facts: dict[str, Any]) -> str:
+        if "parameters" not in facts:
+            return "it names no parameters"
+        stored = facts["parameters"]
         keys = [key for key in self.parameters | stored if stored.get(key) != self.parameters.get(key)]
         return ", ".join(f"{key} {stored.get(key)} there, {self.parameters.get(key)} asked for" for key in keys)
 

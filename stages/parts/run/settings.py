@@ -140,6 +140,10 @@ class Otla:
     label_lag: Annotated[int, between(0, 1)]
     infrared_from_epoch: Annotated[int, between(0, 10_000)]
 
+    def __post_init__(self) -> None:
+        if self.stop == "change" and self.solver != "sinkhorn":
+            raise ValueError(f"otla.stop: change is a rule of otla.solver: sinkhorn, {self.solver} has none like it")
+
 
 @dataclass(frozen=True)
 class Pal:
