@@ -182,7 +182,11 @@ def comparison() -> dict[str, Any]:
             "changes": [f"den.enabled={name}"],
             "seeds": [0, 1, 2],
             "metrics": {"all.rank1": values, "all.minp": values, "visible.ari": [0.5, 0.5, None]},
-            "epochs": {"accuracy_transport": [[0.1, 0.2], [0.3], [0.2, None]], "accuracy_argmax": []},
+            "epochs": {
+                "accuracy_transport": [[0.1, 0.2], [0.3], [0.2, None]],
+                "accuracy_argmax": [],
+                "label_entropy": [[0.5]] * 3,
+            },
             "seconds": [60.0, 62.0, 64.0],
         }
         for name, values in (("true", [0.2, 0.3, 0.4]), ("false", [0.1, 0.1, 0.1]))

@@ -55,8 +55,8 @@ def test_page_can_be_read_without_seeing_it(page: str) -> None:
     assert len(pictures_shown) > 50
     assert all(len(attributes.get("alt", "")) > 5 for attributes in pictures_shown)
     drawings = [a for a in reader.all("svg") if a.get("aria-hidden") != "true"]
-    # CMC, comparison (dots, chart by group), visible and infrared labels, counts, attention, embeddings, losses, time
-    assert len(drawings) == 2 + (3 + 1) + 3 + 3 + 3 + 4 + 1 + 6 + 1
+    # CMC, comparison (dots, charts by group), visible and infrared labels, counts, attention, embeddings, losses, time
+    assert len(drawings) == 2 + (3 + 2) + 3 + 3 + 3 + 4 + 1 + 6 + 1
     assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in drawings)
     levels = [int(tag[1]) for tag, _, _ in reader.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1

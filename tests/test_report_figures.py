@@ -211,7 +211,9 @@ def test_comparisons_show_mean_spread_and_every_seed(run: inputs.Run) -> None:
 
 
 def test_comparisons_draw_the_mean_by_epoch() -> None:
-    (chart,) = comparisons.charts(comparison())
+    chart, even = comparisons.charts(comparison())
+    assert even.title == "Entropy of the label shares (1: all equal), group"
+    assert even.series[1].y == pytest.approx([0.5])
     assert chart.title == "Infrared labels: right, %, group"
     assert [series.name for series in chart.series] == ["true", "false"]
     assert chart.series[0].y == pytest.approx([20, 20])  # (10 + 30 + 20) / 3, then one seed with a second epoch

@@ -13,7 +13,11 @@ from stages.report.tables import NONE, duration, mode_name, percent
 
 SCORES = {"rank1": "Rank-1", "map": "mAP"}
 OTHERS = {"infrared.accuracy": "Infrared labels right", "visible.ari": "Visible labels, ARI"}
-ACCURACIES = ("accuracy_transport", "accuracy_argmax")  # the first that a row has is drawn
+# Charts by epoch: title, columns of which the first that a row has is drawn, factor, top (paper Fig. 4).
+CURVES: tuple[tuple[str, tuple[str, ...], float, float | None], ...] = (
+    ("Infrared labels: right, %", ("accuracy_transport", "accuracy_argmax"), 100, None),
+    ("Entropy of the label shares (1: all equal)", ("label_entropy",), 1, 1),
+)
 DOTS = (110, 16)  # units of the drawing of the seeds
 
 
@@ -32,19 +36,27 @@ def sections(run: Run) -> str:
 
 
 def charts(comparison: dict[str, Any]) -> list[Chart]:
-    """Right infrared labels by epoch, a line a row, the mean over its seeds; a chart for each `group: …` of rows."""
+    """How right and how even the infrared labels are by epoch, a line a row, the mean over its seeds.
+
+    Two charts for each `group: …` of rows.
+    """
+    return [chart for title, keys, factor, top in CURVES for chart in _by_group(comparison, title, keys, factor, top)]
+
+
+def _by_group(
+    comparison: dict[str, Any], title: str, keys: tuple[str, ...], factor: float, top: float | None
+) -> list[Chart]:
     groups: dict[str, list[Series]] = {}
     for row in comparison["rows"]:
         epochs = row.get("epochs") or {}
-        curve = next((found for key in ACCURACIES if len(found := _mean_curve(epochs.get(key) or []))), None)
+        curve = next((found for key in keys if len(found := _mean_curve(epochs.get(key) or []))), None)
         if curve is not None:
             group, _, short = row["name"].rpartition(": ")
             drawn = groups.setdefault(group, [])
             style = NUMBERED[len(drawn) % len(NUMBERED)]
-            drawn.append(Series(short, np.arange(1.0, len(curve) + 1), 100 * curve, style))
-    title = "Infrared labels: right, %"
+            drawn.append(Series(short, np.arange(1.0, len(curve) + 1), factor * curve, style))
     return [
-        Chart(f"{title}, {group}" if group else title, "epoch", tuple(series), note="mean over seeds")
+        Chart(f"{title}, {group}" if group else title, "epoch", tuple(series), top, note="mean over seeds")
         for group, series in groups.items()
     ]
 
