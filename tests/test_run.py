@@ -372,6 +372,15 @@ def test_progress_is_silent_without_a_terminal_and_gives_every_item(capsys):
     assert (captured.out, captured.err) == ("a line\n", "")
 
 
+def test_work_without_steps_says_what_it_is_on_a_terminal_only(capsys, monkeypatch):
+    with records.busy("clustering"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(records.sys.stderr, "isatty", lambda: True)
+    with records.busy("clustering"):
+        assert "clustering …" in capsys.readouterr().err
+
+
 def test_a_hash_is_of_the_bytes(here):
     (here / "a").write_bytes(b"abc")
     assert records.file_hash(here / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

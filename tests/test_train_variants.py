@@ -238,7 +238,7 @@ def test_validation_needs_validation_images(project):
 def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
     hold_out(project)
     store = ImageStore(project.folder / train.IMAGES)
-    person = torch.from_numpy(store.table["person"].to_numpy())
+    person = torch.tensor(store.table["person"].to_numpy())
     rows = iter([store.rows("val", "infrared"), store.rows("val", "visible")])
     one_hot = torch.eye(100)
     monkeypatch.setattr(validation, "embed", lambda network, batches: one_hot[person[next(rows)]])

@@ -13,6 +13,7 @@ from stages.evaluate.protocol import Protocol, modality_rows, same_person_and_ca
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
 from stages.parts.retrieval.rerank import check_neighbours, reranked_distance
+from stages.parts.run import records
 from stages.parts.run.settings import Evaluate
 
 RANKS = (1, 5, 10, 20)
@@ -108,7 +109,9 @@ def search(
         ours, theirs = embeddings.of(plan.queries), embeddings.of(gallery)
         similarity = partial(inner_product_blocks, ours, theirs)
         if rerank:
-            similarity = partial(_one_block, -reranked_distance(ours, theirs, rerank.k1, rerank.k2, rerank.weight))
+            with records.busy(f"evaluate: re-ranking {len(ours)} queries × {len(theirs)} gallery images"):
+                distance = reranked_distance(ours, theirs, rerank.k1, rerank.k2, rerank.weight)
+            similarity = partial(_one_block, -distance)
         yield Draw(plan.queries, gallery, similarity, partial(protocol.removed, table))
 
 

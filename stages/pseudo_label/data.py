@@ -10,7 +10,7 @@ from torch import Tensor
 from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
-from stages.parts.run.records import InputError
+from stages.parts.run.records import InputError, progress
 from stages.parts.run.settings import Spcl
 
 
@@ -44,7 +44,7 @@ class Domain:
 
     def clean(self, settings: Spcl, device: torch.device, size: int = 128) -> Iterator[Tensor]:
         """All images in order, normalised, in batches of `size`."""
-        for start in range(0, len(self.rows), size):
+        for start in progress(range(0, len(self.rows), size), "pseudo_label: embedding all images", "batch"):
             indices = np.arange(start, min(start + size, len(self.rows)))
             yield augment.normalise(self.pictures(indices, settings, device))
 

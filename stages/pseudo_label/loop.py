@@ -152,7 +152,8 @@ def new_optimiser(network: Embedder, settings: Spcl) -> torch.optim.Optimizer:
 def measure_statistics(network: Embedder, task: Task, passes: int = 30) -> None:
     """Running statistics of both branches from `passes` batches of either domain; no weight changes."""
     network.train()
-    for images, _ in joint_batches(task, np.arange(len(task.target.rows)), "statistics", 0, passes):
+    batches = joint_batches(task, np.arange(len(task.target.rows)), "statistics", 0, passes)
+    for images, _ in records.progress(batches, "pseudo_label: measuring batch statistics", "batch", passes):
         network(images)
 
 
@@ -167,8 +168,9 @@ def relabel(state: State, task: Task) -> dict[str, Any]:
     radii = (settings.radius, settings.radius - settings.radius_gap, settings.radius + settings.radius_gap)
     rows = memory.rows[task.classes :].cpu().numpy()
     # Pairs beyond the loosest radius are of no use; early in training they are most of all.
-    similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=max(0.0, 1 - radii[2] - 1e-3))
-    normal, tight, loose = (cluster(similarity, radius, settings.min_samples) for radius in radii)
+    with records.busy(f"pseudo_label: clustering {len(rows)} images"):
+        similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=max(0.0, 1 - radii[2] - 1e-3))
+        normal, tight, loose = (cluster(similarity, radius, settings.min_samples) for radius in radii)
     if state.threshold is None and normal.max(initial=-1) < 0:
         raise records.InputError(
             f"the first clustering of {len(normal)} images found no cluster at spcl.radius {settings.radius}: "

@@ -32,10 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
         tree = params.load()
         sections: dict[str, Any] = {name: params.section(tree, name, kind) for name, kind in SECTIONS.items()}
         run = inputs.read_run(tree["dataset"], tree["seed"], sections)
-        points = embedding.points(run)
-        with records.whole_folder(FOLDER) as folder:
+        with records.busy("report: laying out the embeddings"):
+            points = embedding.points(run)
+        with records.busy("report: drawing the page"), records.whole_folder(FOLDER) as folder:
             records.write_text(folder / PAGE.name, page(run, points))
-        with records.whole_folder(FIGURES) as folder:
+        with records.busy("report: drawing the figures"), records.whole_folder(FIGURES) as folder:
             for name, content in pngs.all_figures(run, points).items():
                 (folder / f"{name}.png").write_bytes(content)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
-from stages.parts.run.records import InputError
+from stages.parts.run.records import InputError, progress
 from stages.parts.run.settings import Train
 
 
@@ -112,5 +112,5 @@ def pictures(
 
 def clean_batches(store: ImageStore, rows: np.ndarray, device: torch.device, size: int = 128) -> Iterator[Tensor]:
     """Images `rows` without augmentation, in batches of `size`."""
-    for start in range(0, len(rows), size):
+    for start in progress(range(0, len(rows), size), "train: images through the network", "batch"):
         yield augment.normalise(store.batch(rows[start : start + size], device))

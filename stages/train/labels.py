@@ -69,7 +69,7 @@ def log_predictions(
         total = torch.zeros(len(data.infrared_rows), data.classes, dtype=torch.float64)
         network.train()
         with torch.no_grad():
-            for batch in visits:
+            for batch in records.progress(visits, "train: predicting", "batch", len(visits)):
                 drawn = pictures(data.store, data.infrared_rows[batch], device, train, generator, grey=False)
                 logits = network.outputs(drawn.contiguous(memory_format=torch.channels_last)).logits
                 total.index_add_(0, torch.from_numpy(batch), logits.double().softmax(1).cpu())
@@ -90,7 +90,8 @@ def assign(
     chosen, iterations, seconds = argmax, None, 0.0
     if otla.assignment == "transport":
         started = time.perf_counter()
-        transport = _transport(labels, predicted, data, otla)
+        with records.busy(f"train: transport of {len(images)} images to {data.classes} labels"):
+            transport = _transport(labels, predicted, data, otla)
         seconds = time.perf_counter() - started
         chosen, confidence, iterations = transport.labels.cpu(), transport.confidence, transport.iterations
     labels.bank.advance()

@@ -56,6 +56,13 @@ def progress(items: Iterable[Any], what: str, unit: str, total: int | None = Non
     return tqdm(items, desc=what, unit=unit, total=total, leave=False, disable=not sys.stderr.isatty())
 
 
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """While the body runs a terminal shows what is done, for work that has no steps to count."""
+    with tqdm(desc=what, bar_format="{desc} …", leave=False, disable=not sys.stderr.isatty()):
+        yield
+
+
 def say(line: str) -> None:
     """One line for the person who watches the run; does not tear a progress bar."""
     tqdm.write(line, file=sys.stdout)
