@@ -273,10 +273,10 @@ def test_a_missing_file_is_named(small: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["rand_perm_cam.mat", "train_id.mat", "test_id.mat"])
 def test_a_file_of_another_kind_is_named(small: Path, name: str) -> None:
     (small / name).write_text("1,2,4\n")
-    with pytest.raises(ValueError, match=rf"{name} is not a MATLAB 5 file"):
+    with pytest.raises(records.InputError, match=rf"{name} is not a MATLAB 5 file"):
         structure.read(small)
     scipy.io.savemat(small / name, {"other": np.zeros((1, 2))})
-    with pytest.raises(ValueError, match=rf"{name}: no variable (id|rand_perm_cam) there, only .*other"):
+    with pytest.raises(records.InputError, match=rf"{name}: no variable (id|rand_perm_cam) there, only .*other"):
         structure.read(small)
 
 
@@ -289,7 +289,7 @@ def test_a_file_of_another_kind_is_named(small: Path, name: str) -> None:
 )
 def test_permutations_of_another_layout(small: Path, value: np.ndarray, found: str) -> None:
     scipy.io.savemat(small / "rand_perm_cam.mat", {"rand_perm_cam": value})
-    with pytest.raises(ValueError, match=rf"rand_perm_cam\.mat: expected rand_perm_cam, 6 cells .*{found}$"):
+    with pytest.raises(records.InputError, match=rf"rand_perm_cam\.mat: expected rand_perm_cam, 6 cells .*{found}$"):
         structure.read(small)
 
 
@@ -306,7 +306,7 @@ def test_cells_that_are_no_permutations(small: Path, matrix: np.ndarray, problem
     cameras = scipy.io.loadmat(small / "rand_perm_cam.mat")["rand_perm_cam"]
     cameras[1, 0][3, 0] = matrix
     scipy.io.savemat(small / "rand_perm_cam.mat", {"rand_perm_cam": cameras})
-    with pytest.raises(ValueError, match=rf"rand_perm_cam\.mat: .*{problem}: camera 2, identity 4$"):
+    with pytest.raises(records.InputError, match=rf"rand_perm_cam\.mat: .*{problem}: camera 2, identity 4$"):
         structure.read(small)
 
 

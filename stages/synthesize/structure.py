@@ -3,8 +3,10 @@
 Cameras 1 and 2 are indoors, 3 is 2's place in the dark, 4 to 6 are outdoors; 3 and 6 are infrared.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +113,7 @@ def read(folder: Path) -> Structure:
 def _images(path: Path) -> dict[tuple[int, int], list[int]]:
     """(identity, camera) → image numbers, ascending by both."""
     found = {}
-    for (person, camera), numbers in sorted(permutations(path, PARAMETER).items()):
+    for (person, camera), numbers in sorted(_refused(permutations, path, PARAMETER).items()):
         if not numbers.size:
             continue
         ordered = np.sort(numbers, axis=1)
@@ -126,9 +128,17 @@ def _images(path: Path) -> dict[tuple[int, int], list[int]]:
 
 
 def _ids(path: Path) -> list[int]:
-    ids = variable(path, "id", PARAMETER)
+    ids: np.ndarray = _refused(variable, path, "id", PARAMETER)
     if ids.dtype.kind not in "iu" or not ids.size:
         raise InputError(
             f"{PARAMETER}: {path}: expected id, whole numbers of identities; found {ids.dtype} {ids.shape}"
         )
     return np.unique(ids).tolist()
+
+
+def _refused(read: Callable[..., Any], *arguments: Any) -> Any:
+    """What `read` returns; what it cannot read is the user's input."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise InputError(str(error)) from None
