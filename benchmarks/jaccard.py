@@ -33,11 +33,15 @@ def people(images: int, dimensions: int, seed: int = 0) -> Floats:
     """Unit rows: 20 to 90 images around each person's direction, and 6 % that belong to nobody."""
     generator = np.random.default_rng(seed)
     sizes = generator.integers(20, 91, size=images // 20 + 1)
-    rows = generator.standard_normal((len(sizes), dimensions), dtype=np.float32)[np.repeat(range(len(sizes)), sizes)]
+    rows = generator.standard_normal((len(sizes), dimensions), dtype=np.float32)[
+        np.repeat(range(len(sizes)), sizes)
+    ]
     rows = rows[:images]
     for start in range(0, images, 1000):
         block = rows[start : start + 1000]
-        block += generator.uniform(0.6, 1.2, (len(block), 1)) * generator.standard_normal(block.shape)
+        block += generator.uniform(0.6, 1.2, (len(block), 1)) * generator.standard_normal(
+            block.shape
+        )
         stray = generator.random(len(block)) < 0.06
         block[stray] = generator.standard_normal((int(stray.sum()), dimensions))
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -71,12 +75,17 @@ def dense_similarity(embeddings: Floats, k1: int = 30, k2: int = 6) -> Floats:
     return similarity
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Floats], Any]] = {"ours": jaccard_similarity, "dense": dense_similarity}
+IMPLEMENTATIONS: dict[str, Callable[[Floats], Any]] = {
+    "ours": jaccard_similarity,
+    "dense": dense_similarity,
+}
 
 
 def memory(name: str) -> float:
     """MB of this process: `VmRSS` now, `VmHWM` at its peak (Linux)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -94,7 +103,11 @@ def measure(which: str, folder: Path) -> None:
     embeddings = np.load(folder / "embeddings.npy")
     before, started = memory("VmRSS"), time.process_time()
     result = IMPLEMENTATIONS[which](embeddings)
-    costs = {"total": time.process_time() - started, "search": search[0], "memory": memory("VmHWM") - before}
+    costs = {
+        "total": time.process_time() - started,
+        "search": search[0],
+        "memory": memory("VmHWM") - before,
+    }
     costs["pairs"] = float(np.count_nonzero(result.data if which == "ours" else result))
     if which == "ours":
         save_npz(folder / "ours.npz", result, compressed=False)
@@ -119,13 +132,18 @@ def compare(folder: Path) -> float:
     ours, dense = load_npz(folder / "ours.npz"), np.load(folder / "dense.npy", mmap_mode="r")
     worst = 0.0
     for start in range(0, len(dense), 500):
-        worst = max(worst, float(np.abs(ours[start : start + 500].toarray() - dense[start : start + 500]).max()))
+        worst = max(
+            worst,
+            float(np.abs(ours[start : start + 500].toarray() - dense[start : start + 500]).max()),
+        )
     return worst
 
 
 def main() -> None:
     """Both implementations at each of the sizes, then ours alone at the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="*", default=[2000, 5000], help="images")
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--alone", nargs="*", default=[], metavar="IMAGESxDIMENSIONS")
@@ -137,12 +155,17 @@ def main() -> None:
     alone = [tuple(map(int, size.split("x"))) for size in arguments.alone]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for images, dimensions in [*((size, arguments.dimensions) for size in arguments.sizes), *alone]:
+        for images, dimensions in [
+            *((size, arguments.dimensions) for size in arguments.sizes),
+            *alone,
+        ]:
             np.save(folder / "embeddings.npy", people(images, dimensions))
             print(f"{images:,} images of {dimensions:,} dimensions", flush=True)
             ours = run("ours", folder)
             if (images, dimensions) in alone:
-                print(f"  {ours['pairs'] / images:.0f} pairs an image; one N × N array has {images**2 * 4e-6:,.0f} MB")
+                print(
+                    f"  {ours['pairs'] / images:.0f} pairs an image; one N × N array has {images**2 * 4e-6:,.0f} MB"
+                )
                 continue
             dense = run("dense", folder)
             worst = compare(folder)

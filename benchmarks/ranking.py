@@ -25,7 +25,11 @@ MILLION, DIMENSIONS, FEW = 1_000_000, 128, 256  # gallery images, length of an e
 
 
 def arrays_loop(
-    similarity: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, excluded: np.ndarray, max_rank: int = 20
+    similarity: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    excluded: np.ndarray,
+    max_rank: int = 20,
 ) -> RankingScores:
     """The scores by the rule of SYSU-MM01, one query at a time, in the manner of the field's evaluators."""
     met, precisions, penalties = np.zeros(max_rank), [], []
@@ -38,14 +42,20 @@ def arrays_loop(
             continue
         firsts = np.sort(np.unique(people, return_index=True)[1])
         met += (people[firsts] == person)[:max_rank].cumsum()
-        precision = [found / (place + 1) for place, found in enumerate(relevant.cumsum())]  # at every place of the list
+        precision = [
+            found / (place + 1) for place, found in enumerate(relevant.cumsum())
+        ]  # at every place of the list
         precisions.append((np.array(precision) * relevant).sum() / relevant.sum())
         penalties.append(relevant.sum() / (relevant.nonzero()[0].max() + 1))
     return _scores(met, precisions, penalties, len(query_ids))
 
 
 def plain_loop(
-    similarity: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, excluded: np.ndarray, max_rank: int = 20
+    similarity: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    excluded: np.ndarray,
+    max_rank: int = 20,
 ) -> RankingScores:
     """The same in plain integers and lists, the fastest loop in Python that we could write."""
     met, precisions, penalties = np.zeros(max_rank), [], []
@@ -72,9 +82,13 @@ def plain_loop(
     return _scores(met, precisions, penalties, len(query_ids))
 
 
-def _scores(met: np.ndarray, precisions: list[float], penalties: list[float], queries: int) -> RankingScores:
+def _scores(
+    met: np.ndarray, precisions: list[float], penalties: list[float], queries: int
+) -> RankingScores:
     count = len(precisions)
-    return RankingScores(met / count, float(np.mean(precisions)), float(np.mean(penalties)), count, queries - count)
+    return RankingScores(
+        met / count, float(np.mean(precisions)), float(np.mean(penalties)), count, queries - count
+    )
 
 
 def problem(gallery: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -109,10 +123,14 @@ def large_gallery() -> None:
     tracemalloc.start()
     started = time.process_time()
     blocks = inner_product_blocks(queries, gallery)
-    scores = mean_scores([score_queries(values, people[block], people, None, True) for block, values in blocks])
+    scores = mean_scores(
+        [score_queries(values, people[block], people, None, True) for block, values in blocks]
+    )
     seconds, used = time.process_time() - started, tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
-    print(f"{FEW} × {MILLION} of {DIMENSIONS} dimensions, by blocks: {seconds:.1f} s with the products, {used:.0f} MB;")
+    print(
+        f"{FEW} × {MILLION} of {DIMENSIONS} dimensions, by blocks: {seconds:.1f} s with the products, {used:.0f} MB;"
+    )
     print(
         f"  all similarities are {FEW * MILLION * 4 / 1e6:.0f} MB; Rank-1 {scores.cmc[0]:.3f}, mAP {scores.mean_ap:.3f}"
     )

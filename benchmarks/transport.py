@@ -46,11 +46,17 @@ class Cost:
 
 def main() -> None:
     """Print a table: seconds, steps, error, how many times longer than Newton, memory."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--quick", action="store_true", help="2,000 images and 100 labels")
-    options.add_argument("--large", type=int, nargs="?", const=1_000_000, help="images of the large problem")
+    options.add_argument(
+        "--large", type=int, nargs="?", const=1_000_000, help="images of the large problem"
+    )
     options.add_argument("--threads", type=int, default=2, help="threads of every method")
-    options.add_argument("--error", type=float, default=1e-5, help="L1 error of the class marginal to reach")
+    options.add_argument(
+        "--error", type=float, default=1e-5, help="L1 error of the class marginal to reach"
+    )
     given = options.parse_args()
     if given.large:
         large(given.large, 2000, given.error, given.threads)
@@ -73,7 +79,9 @@ def compare(images: int, classes: int, goal: float, threads: int) -> None:
         print(f"{name:16} {figures}", flush=True)
         assert error <= 1.01 * goal, f"{name} stopped at an error of {error:g}"
         different = int((labels[name] != labels["newton (ours)"]).sum())
-        assert different == 0, f"{name} gives {different} of {images} images another label than newton"
+        assert different == 0, (
+            f"{name} gives {different} of {images} images another label than newton"
+        )
     print("labels are identical")
 
 
@@ -84,7 +92,9 @@ def large(images: int, classes: int, goal: float, threads: int) -> None:
     log_predictions = problem(images, classes, np.float32)
     drawn = time.perf_counter()
     size = f"{log_predictions.nbytes / 1e9:.1f} GB"
-    print(f"{images:,} images, {classes:,} labels, {size}, drawn in {drawn - started:.0f} s; {threads} threads")
+    print(
+        f"{images:,} images, {classes:,} labels, {size}, drawn in {drawn - started:.0f} s; {threads} threads"
+    )
     found = solve(torch.from_numpy(log_predictions), SHARPNESS, tolerance=goal)
     seconds, peak = time.perf_counter() - drawn, resident("VmHWM")
     print(f"{seconds:.0f} s, {found.iterations} steps, error {found.error:.1e}", end=", ")
@@ -94,7 +104,10 @@ def large(images: int, classes: int, goal: float, threads: int) -> None:
 
 def in_fresh_process(name: str, log_predictions: np.ndarray, goal: float, threads: int) -> Cost:
     """A method's cost where nothing but the problem is in memory."""
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh,
+    ):
         np.save(path := Path(folder) / "log_predictions.npy", log_predictions)
         return fresh.submit(measured, name, path, goal, threads).result()
 
@@ -127,7 +140,11 @@ def problem(images: int, classes: int, dtype: type = np.float64) -> np.ndarray:
         draw = np.random.default_rng(first)
         draw.standard_normal(dtype=dtype, out=part)
         image = np.arange(len(part))
-        liked = np.where(draw.random(len(part)) < 0.5, (first + image) % classes, draw.integers(0, classes, len(part)))
+        liked = np.where(
+            draw.random(len(part)) < 0.5,
+            (first + image) % classes,
+            draw.integers(0, classes, len(part)),
+        )
         part[image, liked] += 8
         part -= np.log(np.exp(part).sum(axis=1, keepdims=True))
     return found
@@ -147,7 +164,10 @@ def loop(log_predictions: np.ndarray, error: float) -> Answer:
     for step in range(1, 10**6):
         of_classes = (1 / classes) / (of_images @ kernel)
         of_images = (1 / images) / (kernel @ of_classes)
-        if step % 10 == 0 and np.abs(of_classes * (of_images @ kernel) - 1 / classes).sum() <= error:
+        if (
+            step % 10 == 0
+            and np.abs(of_classes * (of_images @ kernel) - 1 / classes).sum() <= error
+        ):
             break
     return np.log(of_classes), step
 

@@ -27,13 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(" ".join(f"-S {change}" for change in variant(given.name, dataset)))
         return 0
     from experiments import tables  # it needs torch, which takes its seconds
-    from stages.parts.run import records
+    from stages.parts.run.files import read_json
+    from stages.parts.run.stage import InputError
 
     path = COMPARISONS / f"{given.plan}.json"
     if given.show:
         if not path.exists():
-            raise records.InputError(f"{path} is not here; run python -m experiments {given.plan}")
-        print(tables.table(records.read_json(path), given.markdown))
+            raise InputError(f"{path} is not here; run python -m experiments {given.plan}")
+        print(tables.table(read_json(path), given.markdown))
         return 0
     plan = PLANS[given.plan]
     every = runs(given.plan, plan, given.seeds or plan.values, given.changes, params.load())
@@ -42,17 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _compare(given, plan, every, asked)
 
 
-def _compare(given: argparse.Namespace, plan: Plan, every: Sequence[Run], asked: Sequence[Run]) -> int:
+def _compare(
+    given: argparse.Namespace, plan: Plan, every: Sequence[Run], asked: Sequence[Run]
+) -> int:
     """Run what is asked for; write and print all rows of the plan that there are."""
     from experiments import runner, tables
     from experiments.repository import Repository
-    from stages.parts.run import records
+    from stages.parts.run.files import read_json, write_json
 
     repository = Repository()
     results = {run.name: found for run in every if (found := runner.lookup(repository, run))}
     if given.dry:
         for run in asked:
-            print(f"{run.name}  there already" if run.name in results else f"dvc {' '.join(run.command)}")
+            print(
+                f"{run.name}  there already"
+                if run.name in results
+                else f"dvc {' '.join(run.command)}"
+            )
         return 0
     origin = {
         "commit": repository.head,
@@ -62,20 +69,25 @@ def _compare(given: argparse.Namespace, plan: Plan, every: Sequence[Run], asked:
     path = COMPARISONS / f"{given.plan}.json"
 
     def keep() -> None:
-        records.write_json(path, tables.comparison(given.plan, plan, every, results, origin))
+        write_json(path, tables.comparison(given.plan, plan, every, results, origin))
 
     well = runner.run_all(asked, results, repository, given.keep_going, keep)
     if results:
         keep()
-        print(f"\n{tables.table(records.read_json(path), given.markdown)}\n{path}")
+        print(f"\n{tables.table(read_json(path), given.markdown)}\n{path}")
     if not well:
-        print("error: not all rows were run; the same command goes on with what is missing", file=sys.stderr)
+        print(
+            "error: not all rows were run; the same command goes on with what is missing",
+            file=sys.stderr,
+        )
     return 0 if well else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     chosen = parser.add_subparsers(dest="plan", required=True, metavar="plan")
     for name, plan in PLANS.items():
@@ -83,10 +95,14 @@ def _parser() -> argparse.ArgumentParser:
         default = ",".join(map(str, plan.values))
         what = f"how many values of {plan.varies}, or which (a list with commas); default {default}"
         options.add_argument("--seeds", type=partial(_values, plan), help=what)
-        options.add_argument("--keep-going", action="store_true", help="after a failed run go on with the next")
+        options.add_argument(
+            "--keep-going", action="store_true", help="after a failed run go on with the next"
+        )
         options.add_argument("--dry", action="store_true", help="print what would be run")
         options.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-        options.add_argument("--show", action="store_true", help="print the stored table, run nothing")
+        options.add_argument(
+            "--show", action="store_true", help="print the stored table, run nothing"
+        )
         if name == "ablation":
             options.add_argument("--setting", choices=SETTINGS, help="this setting's rows only")
         _add_changes(options)
@@ -98,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_changes(options: argparse.ArgumentParser) -> None:
     what = "a parameter of all rows, as of dvc exp run; repeatable"
-    options.add_argument("-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=what)
+    options.add_argument(
+        "-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=what
+    )
 
 
 def _values(plan: Plan, text: str) -> tuple[int, ...]:
@@ -110,12 +128,17 @@ def _values(plan: Plan, text: str) -> tuple[int, ...]:
     if numbers and "," not in text:
         numbers = list(range(plan.values[0], plan.values[0] + numbers[0]))
     if not numbers or len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number above 0 nor a list such as 0,1,2")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number above 0 nor a list such as 0,1,2"
+        )
     return tuple(numbers)
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: in the background of a shell it would be ignored
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # SIGINT too: in the background of a shell it would be ignored
         signal.signal(number, signal.default_int_handler)
     try:
         sys.exit(main())

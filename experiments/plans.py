@@ -59,7 +59,9 @@ def _full_method(dataset: str) -> Published:
     return {
         key: figures
         for setting in next(iter(modes.values()))
-        for key, figures in _published(dataset, setting, {mode: modes[mode][setting] for mode in modes}).items()
+        for key, figures in _published(
+            dataset, setting, {mode: modes[mode][setting] for mode in modes}
+        ).items()
     }
 
 
@@ -109,7 +111,11 @@ def variant(name: str, dataset: str) -> tuple[str, ...]:
 
 
 def _parts(den: bool, pal: bool, assignment: str) -> tuple[str, ...]:
-    return (f"den.enabled={den}".lower(), f"pal.enabled={pal}".lower(), f"otla.assignment={assignment}")
+    return (
+        f"den.enabled={den}".lower(),
+        f"pal.enabled={pal}".lower(),
+        f"otla.assignment={assignment}",
+    )
 
 
 # Name, slug, what is on, and the paper's Rank-1 and mAP (Table 2; all search) without and with visible labels.
@@ -139,7 +145,12 @@ def _ablation_rows() -> tuple[Row, ...]:
 
 
 def _source(name: str, value: str, published: Published | None = None) -> Row:
-    return Row(name, value, ("train.setting=unsupervised", f"spcl.source={value}"), published=published or {})
+    return Row(
+        name,
+        value,
+        ("train.setting=unsupervised", f"spcl.source={value}"),
+        published=published or {},
+    )
 
 
 def _setting(name: str, slug: str, setting: str, parts: tuple[str, ...]) -> Row:
@@ -147,14 +158,20 @@ def _setting(name: str, slug: str, setting: str, parts: tuple[str, ...]) -> Row:
     return Row(name, slug, (f"train.setting={setting}", *parts), published=reported)
 
 
-def _prior(name: str, slug: str, prior: str, slack: float = 0.0, published: Published | None = None) -> Row:
-    changes = ("otla.assignment=transport", f"otla.label_prior={prior}", f"otla.label_slack={slack}")
+def _prior(
+    name: str, slug: str, prior: str, slack: float = 0.0, published: Published | None = None
+) -> Row:
+    changes = (
+        "otla.assignment=transport",
+        f"otla.label_prior={prior}",
+        f"otla.label_slack={slack}",
+    )
     return Row(name, slug, changes, published=published or {})
 
 
 PLANS = {
     "sources": Plan(
-        "Labelled source of the visible pseudo labels (paper Fig. 3, right)",
+        "Labeled source of the visible pseudo labels (paper Fig. 3, right)",
         (
             _source("Market-1501", "market1501", FULL_METHOD),
             _source("DukeMTMC-reID", "dukemtmc"),
@@ -162,17 +179,30 @@ PLANS = {
             _source("none (USL)", "none"),
         ),
     ),
-    "ablation": Plan("Parts of the method (paper Table 2; labels by argmax: Fig. 4)", _ablation_rows()),
+    "ablation": Plan(
+        "Parts of the method (paper Table 2; labels by argmax: Fig. 4)", _ablation_rows()
+    ),
     "settings": Plan(
-        "How much is labelled, and the parts with all labels (paper Fig. 3, left)",
+        "How much is labeled, and the parts with all labels (paper Fig. 3, left)",
         (
             _setting("unsupervised", "usl", "unsupervised", _parts(True, True, "transport")),
             _setting("semi-supervised", "semi", "semi-supervised", _parts(True, True, "transport")),
             # True infrared labels: nothing to assign.
-            _setting("supervised: baseline", "supervised-b", "supervised", _parts(False, False, "none")),
-            _setting("supervised: + DEN", "supervised-den", "supervised", _parts(True, False, "none")),
-            _setting("supervised: + PAL", "supervised-pal", "supervised", _parts(False, True, "none")),
-            _setting("supervised: + DEN + PAL", "supervised-both", "supervised", _parts(True, True, "none")),
+            _setting(
+                "supervised: baseline", "supervised-b", "supervised", _parts(False, False, "none")
+            ),
+            _setting(
+                "supervised: + DEN", "supervised-den", "supervised", _parts(True, False, "none")
+            ),
+            _setting(
+                "supervised: + PAL", "supervised-pal", "supervised", _parts(False, True, "none")
+            ),
+            _setting(
+                "supervised: + DEN + PAL",
+                "supervised-both",
+                "supervised",
+                _parts(True, True, "none"),
+            ),
         ),
     ),
     "priors": Plan(
@@ -181,7 +211,10 @@ PLANS = {
             _prior("uniform (paper)", "uniform", "uniform", published=FULL_METHOD),
             _prior("visible images' shares", "visible", "visible"),
             _prior("estimated", "estimated", "estimated"),
-            *(_prior(f"uniform, slack {slack}", f"slack-{slack}", "uniform", slack) for slack in SLACKS),
+            *(
+                _prior(f"uniform, slack {slack}", f"slack-{slack}", "uniform", slack)
+                for slack in SLACKS
+            ),
         ),
     ),
     "trials": Plan(

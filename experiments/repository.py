@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 
 # What decides a result, next to params.yaml, whose values a run changes.
 CODE = ("stages", "dvc.yaml")
@@ -21,16 +21,24 @@ class Repository:
         if shutil.which("git") is None:
             raise InputError("git is not on PATH; DVC keeps experiments as git commits")
         if find_spec("dvc") is None:
-            raise InputError("DVC is not installed; install requirements.txt, or use .venv/bin/python")
+            raise InputError(
+                "DVC is not installed; install requirements.txt, or use .venv/bin/python"
+            )
         try:
             self.head = _git("rev-parse", "--verify", "HEAD^{commit}").strip()
         except InputError:
-            raise InputError("this is not a git repository with a commit; DVC's experiments need one") from None
+            raise InputError(
+                "this is not a git repository with a commit; DVC's experiments need one"
+            ) from None
         if _git("rev-parse", "--is-shallow-repository").strip() == "true":
-            raise InputError("this is a shallow clone, in which DVC saves no experiment; run git fetch --unshallow")
+            raise InputError(
+                "this is a shallow clone, in which DVC saves no experiment; run git fetch --unshallow"
+            )
         unknown = _git("ls-files", "--others", "--exclude-standard", "--", *CODE).split("\n")[0]
         if unknown:
-            raise InputError(f"{unknown} is not known to git, so an experiment would run without it; git add it first")
+            raise InputError(
+                f"{unknown} is not known to git, so an experiment would run without it; git add it first"
+            )
 
     def state(self) -> str:
         """A hash that changes with HEAD and with whatever decides a result in the work tree."""

@@ -18,9 +18,12 @@ from tqdm import tqdm
 
 from experiments.repository import Repository
 from experiments.runs import Run, Tree
-from stages.parts.run import params, records
+from stages.parts.run import params
+from stages.parts.run.console import message
+from stages.parts.run.files import LOGS, read_json, write_json
+from stages.parts.run.stage import InputError
 
-LOGS = records.LOGS / "experiments"
+LOGS = LOGS / "experiments"
 EPOCHS = ("accuracy_transport", "accuracy_argmax", "label_entropy", "label_max_share")
 # Seconds that DVC and the stage get to end on each signal: DVC puts its files in order. Ctrl-C again is the next one.
 PATIENCE = ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 5))
@@ -45,7 +48,11 @@ class Result:
 def lookup(repository: Repository, run: Run) -> Result | None:
     """What the experiment of this run holds, or None where there is none of the same code and parameters."""
     commit = repository.find(run.name)
-    if commit is None or not repository.has_code_of(commit) or _parameters(repository, commit) != run.tree:
+    if (
+        commit is None
+        or not repository.has_code_of(commit)
+        or _parameters(repository, commit) != run.tree
+    ):
         return None
     return _read(repository, commit, run.name)
 
@@ -63,7 +70,11 @@ def _read(repository: Repository, commit: str, name: str) -> Result | None:
         json.loads(repository.read(commit, f"metrics/{stage}.json") or "{}")
         for stage in ("evaluate", "train", "pseudo_label")
     )
-    modes = {mode: scores for mode, scores in evaluation.items() if isinstance(scores, dict) and "rank1" in scores}
+    modes = {
+        mode: scores
+        for mode, scores in evaluation.items()
+        if isinstance(scores, dict) and "rank1" in scores
+    }
     if not modes:
         return None
     metrics: dict[str, float | None] = {
@@ -76,16 +87,24 @@ def _read(repository: Repository, commit: str, name: str) -> Result | None:
     accuracy = train.get("accuracy_transport")
     metrics["infrared.accuracy"] = train.get("accuracy_argmax") if accuracy is None else accuracy
     metrics["visible.ari"] = visible.get("ari")
-    lines = list(csv.DictReader((repository.read(commit, "metrics/train/epochs.csv") or "").splitlines()))
-    epochs = {name: [float(line[name]) if line.get(name) else None for line in lines] for name in EPOCHS}
+    lines = list(
+        csv.DictReader((repository.read(commit, "metrics/train/epochs.csv") or "").splitlines())
+    )
+    epochs = {
+        name: [float(line[name]) if line.get(name) else None for line in lines] for name in EPOCHS
+    }
     seconds = None
     with suppress(FileNotFoundError):
-        seconds = float(records.read_json(LOGS / f"{name}.json")["seconds"])
+        seconds = float(read_json(LOGS / f"{name}.json")["seconds"])
     return Result(metrics, epochs, seconds)
 
 
 def run_all(
-    runs: Sequence[Run], results: dict[str, Result], repository: Repository, keep_going: bool, keep: Callable[[], None]
+    runs: Sequence[Run],
+    results: dict[str, Result],
+    repository: Repository,
+    keep_going: bool,
+    keep: Callable[[], None],
 ) -> bool:
     """Run what `results` lacks, in order, and put it there; `keep` is called after each. True where all went well.
 
@@ -102,7 +121,7 @@ def run_all(
                 progress.end("there already")
                 continue
             if repository.state() != state:
-                raise records.InputError(
+                raise InputError(
                     "stages, dvc.yaml, params.yaml or HEAD changed during the comparison, and its rows would not "
                     "compare; start it again (what is the same comes from DVC's cache)"
                 )
@@ -138,7 +157,7 @@ def execute(repository: Repository, run: Run, show: Callable[[str], None]) -> Re
     if code:
         raise RunError(_reason(text, code))
     if "Running stage '" in text:  # else all came from the cache, and its seconds say nothing
-        records.write_json(LOGS / f"{run.name}.json", {"seconds": round(time.monotonic() - started, 1)})
+        write_json(LOGS / f"{run.name}.json", {"seconds": round(time.monotonic() - started, 1)})
     result = commit and _read(repository, commit, run.name)
     if not result:
         raise RunError("DVC saved no experiment with metrics/evaluate.json")
@@ -214,7 +233,9 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self.total, self.number, self.name, self.started = total, 0, "", 0.0
-        self.bar = tqdm(leave=False, disable=not sys.stderr.isatty(), bar_format="{desc}", dynamic_ncols=True)
+        self.bar = tqdm(
+            leave=False, disable=not sys.stderr.isatty(), bar_format="{desc}", dynamic_ncols=True
+        )
 
     def __enter__(self) -> "Progress":
         return self
@@ -225,14 +246,19 @@ class Progress:
     def begin(self, name: str) -> None:
         """The next run."""
         self.number += 1
-        self.name, self.started = f"{self.number:>{len(str(self.total))}}/{self.total}  {name}", time.monotonic()
+        self.name, self.started = (
+            f"{self.number:>{len(str(self.total))}}/{self.total}  {name}",
+            time.monotonic(),
+        )
         self.show("")
 
     def show(self, line: str) -> None:
         """What the run does now."""
-        self.bar.set_description_str(f"{self.name}  {duration(time.monotonic() - self.started)}  {line.strip()}")
+        self.bar.set_description_str(
+            f"{self.name}  {duration(time.monotonic() - self.started)}  {line.strip()}"
+        )
 
     def end(self, outcome: str) -> None:
         """How the run ended."""
         self.bar.set_description_str("", refresh=False)
-        records.say(f"{self.name}  {outcome}")
+        message(f"{self.name}  {outcome}")

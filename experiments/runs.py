@@ -28,7 +28,9 @@ class Run:
         return ["exp", "run", "--temp", "-n", self.name, *chosen, "evaluate"]
 
 
-def runs(name: str, plan: Plan, values: Sequence[int], common: Sequence[str], tree: Tree) -> list[Run]:
+def runs(
+    name: str, plan: Plan, values: Sequence[int], common: Sequence[str], tree: Tree
+) -> list[Run]:
     """The runs of a plan, row by row; `common` changes go before those of the rows.
 
     Raises ParameterError, naming the row, where params.yaml with the changes would be refused.

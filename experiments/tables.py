@@ -14,7 +14,9 @@ OTHERS = {"infrared.accuracy": "infrared labels", "visible.ari": "visible ARI"}
 NONE = "–"
 
 
-def comparison(name: str, plan: Plan, runs: Sequence[Run], results: dict[str, Result], origin: dict[str, Any]) -> dict:
+def comparison(
+    name: str, plan: Plan, runs: Sequence[Run], results: dict[str, Result], origin: dict[str, Any]
+) -> dict:
     """The tree of `metrics/comparisons/<plan>.json`: rows with a list of values each, one a seed (or a trial).
 
     Rows without a result are absent, and so are the seeds without one. origin: where the figures come from.
@@ -58,7 +60,13 @@ def table(tree: dict[str, Any], markdown: bool = False) -> str:
         lines.append([row["name"], *values, _mean(row["seconds"], "{:.0f}", 1, spread=False)])
         if "published" in row:
             reported = (row["published"].get(key) for key in keys)
-            lines.append(["  paper", *(NONE if value is None else f"{value:.2%}"[:-1] for value in reported), NONE])
+            lines.append(
+                [
+                    "  paper",
+                    *(NONE if value is None else f"{value:.2%}"[:-1] for value in reported),
+                    NONE,
+                ]
+            )
     body = _markdown(lines) if markdown else _aligned(lines)
     return "\n".join([tree["title"], "", *body, "", *_notes(tree)])
 
@@ -67,7 +75,11 @@ def _keys(tree: dict[str, Any]) -> list[str]:
     there = list(dict.fromkeys(key for row in tree["rows"] for key in row["metrics"]))
     modes = [key.removesuffix(".rank1") for key in there if key.endswith(".rank1")]
     wanted = [f"{mode}.{score}" for mode in modes for score in SCORES] + list(OTHERS)
-    return [key for key in wanted if any(v is not None for row in tree["rows"] for v in row["metrics"].get(key, []))]
+    return [
+        key
+        for key in wanted
+        if any(v is not None for row in tree["rows"] for v in row["metrics"].get(key, []))
+    ]
 
 
 def _title(key: str) -> str:
@@ -90,14 +102,21 @@ def _mean(values: Sequence[float | None], form: str, scale: float, spread: bool 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
         for line in lines
     ]
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
     rule = ["---", *["---:"] * (len(lines[0]) - 1)]
-    return [f"| {' | '.join(cell.strip() for cell in line)} |" for line in [lines[0], rule, *lines[1:]]]
+    return [
+        f"| {' | '.join(cell.strip() for cell in line)} |" for line in [lines[0], rule, *lines[1:]]
+    ]
 
 
 def _notes(tree: dict[str, Any]) -> list[str]:
@@ -110,7 +129,9 @@ def _notes(tree: dict[str, Any]) -> list[str]:
     short = [row["name"] for row in tree["rows"] if len(row["seeds"]) < len(values)]
     if short:
         lines.append(f"not all of them: {', '.join(short)}")
-    lines.append("infrared labels: right in the last epoch; seconds: wall time, less what DVC had in its cache")
+    lines.append(
+        "infrared labels: right in the last epoch; seconds: wall time, less what DVC had in its cache"
+    )
     if is_rendered(tree["dataset"]):
         lines.append("rendered pictures: not comparable with published numbers")
     return lines

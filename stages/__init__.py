@@ -2,7 +2,7 @@
 
 synthesize     (nothing)                                              -> data/synthetic
 prepare        data.root, a tree in its data set's own layout         -> data/images/target, metrics/prepare.json
-prepare.source data.root or data.source_root, a labelled RGB data set -> data/images/source, metrics/source.json
+prepare.source data.root or data.source_root, a labeled RGB data set -> data/images/source, metrics/source.json
 pseudo_label   images of target and source     -> data/labels/visible.csv, models/pseudo_label.safetensors, metrics
 train          target, labels, that network    -> models/network.safetensors, data/labels/infrared.csv, metrics
 evaluate       target, both networks           -> metrics/evaluate.json, metrics/evaluate/cmc.csv, data/rankings

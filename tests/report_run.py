@@ -26,10 +26,32 @@ CAMERAS = {
     "llcm": {"visible": range(1, 10), "infrared": range(1, 10)},
 }
 MEASURES = ("rank1", "rank5", "rank10", "rank20", "map", "minp")
-TERMS = ("ce_visible", "triplet_visible", "ce_infrared", "triplet_infrared", "discriminator", "alignment")
-LABELS = ("accuracy_transport", "accuracy_argmax", "label_entropy", "label_max_share", "empty_labels")
+TERMS = (
+    "ce_visible",
+    "triplet_visible",
+    "ce_infrared",
+    "triplet_infrared",
+    "discriminator",
+    "alignment",
+)
+LABELS = (
+    "accuracy_transport",
+    "accuracy_argmax",
+    "label_entropy",
+    "label_max_share",
+    "empty_labels",
+)
 TRAIN_COLUMNS = ("loss", *TERMS, *LABELS, "transport_iterations")
-LABEL_COLUMNS = ("loss_source", "loss_target", "clusters", "unclustered_share", "ari", "nmi", "purity", "persons")
+LABEL_COLUMNS = (
+    "loss_source",
+    "loss_target",
+    "clusters",
+    "unclustered_share",
+    "ari",
+    "nmi",
+    "purity",
+    "persons",
+)
 RANKING_COLUMNS = ["query", "rank", "gallery", "similarity", "correct"]
 VOID = {"img", "meta", "link", "br"}
 
@@ -65,7 +87,9 @@ def target_table(layout: str) -> pd.DataFrame:
             for person in range(1, 9)
             for modality, cameras in CAMERAS[layout].items()
             for camera in cameras
-            for split in ["train" if person <= 4 else "query" if modality == "infrared" else "gallery"]
+            for split in [
+                "train" if person <= 4 else "query" if modality == "infrared" else "gallery"
+            ]
         ]
     )
 
@@ -102,7 +126,9 @@ def write_rankings(folder: Path, layout: str, table: pd.DataFrame) -> None:
     rows = [
         (asked, rank, found, 1 - rank / 20, int(person == owner))
         for asked, person in zip(query["row"], query["person"], strict=True)
-        for rank, (found, owner) in enumerate(zip(gallery["row"], gallery["person"], strict=True), 1)
+        for rank, (found, owner) in enumerate(
+            zip(gallery["row"], gallery["person"], strict=True), 1
+        )
         if rank <= 20
     ]
     for mode in MODES[layout]:
@@ -110,32 +136,51 @@ def write_rankings(folder: Path, layout: str, table: pd.DataFrame) -> None:
 
 
 def write_run(
-    folder: Path, dataset: str = "synthetic", setting: str = "unsupervised", source: str = "market1501"
+    folder: Path,
+    dataset: str = "synthetic",
+    setting: str = "unsupervised",
+    source: str = "market1501",
 ) -> None:
     """What the other stages leave behind, small."""
     layout = write_parameters(folder, dataset, setting, source)
     table = target_table(layout)
     write_store(folder / "data/images/target", table)
-    sources = [(f"{p}.jpg", p, 1 + p % 6, "visible", "train") for p in range(20)] if source != "none" else []
+    sources = (
+        [(f"{p}.jpg", p, 1 + p % 6, "visible", "train") for p in range(20)]
+        if source != "none"
+        else []
+    )
     write_store(folder / "data/images/source", table_of(sources))
     infrared = table.loc[(table["modality"] == "infrared") & (table["split"] == "train"), "row"]
-    labels = pd.DataFrame({"row": infrared, "label": np.arange(len(infrared)) % 3, "confidence": 0.5, "age": 0})
+    labels = pd.DataFrame(
+        {"row": infrared, "label": np.arange(len(infrared)) % 3, "confidence": 0.5, "age": 0}
+    )
     write(folder / "data/labels/infrared.csv", labels)
     write_rankings(folder / "data/rankings", layout, table)
     scores = dict.fromkeys(MEASURES, 0.25) | {f"{name}_sd": 0.0125 for name in MEASURES}
-    alone: dict[str, Any] = {mode: {"rank1": 0.1, "map": 0.08, "minp": 0.05} for mode in MODES[layout]}
+    alone: dict[str, Any] = {
+        mode: {"rank1": 0.1, "map": 0.08, "minp": 0.05} for mode in MODES[layout]
+    }
     if layout == "sysu_mm01":
         alone["visible"] = {"rank1": 0.6, "map": 0.5}
-    write(folder / "metrics/evaluate.json", dict.fromkeys(MODES[layout], scores) | {"pseudo_label": alone})
+    write(
+        folder / "metrics/evaluate.json",
+        dict.fromkeys(MODES[layout], scores) | {"pseudo_label": alone},
+    )
     curves = [
         (name, rank, rank / 20)
         for mode in MODES[layout]
         for name in (mode, f"{mode} (pseudo labels only)")
         for rank in range(1, 21)
     ]
-    write(folder / "metrics/evaluate/cmc.csv", pd.DataFrame(curves, columns=["mode", "rank", "cmc"]))
+    write(
+        folder / "metrics/evaluate/cmc.csv", pd.DataFrame(curves, columns=["mode", "rank", "cmc"])
+    )
     counts = {"images": len(table), "train": {"visible": 16, "infrared": 8, "persons": 4}}
-    written = {"images": 1600, "train": {"visible": 1600, "infrared": 0, "persons": 200}}  # as synthesize renders it
+    written = {
+        "images": 1600,
+        "train": {"visible": 1600, "infrared": 0, "persons": 200},
+    }  # as synthesize renders it
     for name, facts in {"prepare": counts, "source": written, "train": {"labels": 4}}.items():
         write(folder / f"metrics/{name}.json", facts)
     write(folder / "metrics/pseudo_label.json", {"clusters": 3, "persons": 4})
@@ -160,16 +205,28 @@ def write_extras(folder: Path) -> None:
     columns = ["epoch", "label", "transport", "argmax"]
     write(folder / "data/labels/infrared_counts.csv", pd.DataFrame(counts, columns=columns))
     trained = table.loc[table["split"] == "train"]
-    chosen = {"visible": [0, 1, 2, 3, 4, 5], "infrared": [0, 0, 2, 3, 4, 5]}  # a label with few images repeats some
-    rows = {name: trained.loc[trained["modality"] == name, "row"].to_numpy()[at] for name, at in chosen.items()}
+    chosen = {
+        "visible": [0, 1, 2, 3, 4, 5],
+        "infrared": [0, 0, 2, 3, 4, 5],
+    }  # a label with few images repeats some
+    rows = {
+        name: trained.loc[trained["modality"] == name, "row"].to_numpy()[at]
+        for name, at in chosen.items()
+    }
     cells = [
         (kind, query, key, 0.5 if number == place else 0.1)
         for kind, name in (("v2i", "visible"), ("i2i", "infrared"))
         for place, query in enumerate(rows[name])
         for number, key in enumerate(rows["infrared"])
     ]
-    write(folder / "data/attention.csv", pd.DataFrame(cells, columns=["kind", "query", "key", "weight"]))
-    times = [{"epoch": e, "train_seconds": 9.0, "assign_seconds": 1.0, "transport_seconds": 0.2} for e in (1, 2, 3)]
+    write(
+        folder / "data/attention.csv",
+        pd.DataFrame(cells, columns=["kind", "query", "key", "weight"]),
+    )
+    times = [
+        {"epoch": e, "train_seconds": 9.0, "assign_seconds": 1.0, "transport_seconds": 0.2}
+        for e in (1, 2, 3)
+    ]
     write(folder / "logs/train_epochs.jsonl", "".join(json.dumps(line) + "\n" for line in times))
     write(folder / "metrics/comparisons/ablation.json", comparison())
 
@@ -191,7 +248,13 @@ def comparison() -> dict[str, Any]:
         }
         for name, values in (("true", [0.2, 0.3, 0.4]), ("false", [0.1, 0.1, 0.1]))
     ]
-    alone = {"name": "alone", "changes": [], "seeds": [0], "metrics": {"all.rank1": [0.5]}, "seconds": [None]}
+    alone = {
+        "name": "alone",
+        "changes": [],
+        "seeds": [0],
+        "metrics": {"all.rank1": [0.5]},
+        "seconds": [None],
+    }
     rows.append({**alone, "published": {"all.rank1": 0.299}})
     return {"plan": "ablation", "title": "Parts & pieces", "commit": "c0ffee1234", "rows": rows}
 

@@ -25,7 +25,9 @@ def test_coefficient_rises_from_0_to_1():
 def test_coefficient_equals_the_reference(gold):
     """The released code counts a batch (as 1 on SYSU-MM01, as 5 on RegDB) before it computes the coefficient."""
     expected = gold("otla/grl.npz")
-    np.testing.assert_allclose([coefficient(int(i)) for i in expected["iters"]], expected["coeff"], atol=1e-12)
+    np.testing.assert_allclose(
+        [coefficient(int(i)) for i in expected["iters"]], expected["coeff"], atol=1e-12
+    )
     for add in (1, 5):
         values = [coefficient(add * batch) for batch in range(1, 21)]
         np.testing.assert_allclose(values, expected[f"coeff_first20_calls_add{add}"], atol=1e-12)
@@ -108,13 +110,18 @@ def test_modality_loss_equals_the_reference(gold):
     loss = modality_loss(logits[:32], logits[32:])
     loss.backward()
     assert float(loss.detach()) == pytest.approx(
-        float(expected["semi_supervised_parts"][list(expected["parts_order"]).index("modality_bce")]), rel=1e-6
+        float(
+            expected["semi_supervised_parts"][list(expected["parts_order"]).index("modality_bce")]
+        ),
+        rel=1e-6,
     )
     slope = expected["semi_supervised_grad_dis"][:, 0] * (share * (1 - share)).numpy()
     np.testing.assert_allclose(logits.grad, slope, atol=1e-8)
 
 
-def reference_weight(expected: np.lib.npyio.NpzFile, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+def reference_weight(
+    expected: np.lib.npyio.NpzFile, name: str, shape: tuple[int, ...]
+) -> torch.Tensor:
     """A parameter of the golden network, by the rule that its description gives."""
     draw = np.random.RandomState(1000 + list(expected["param_names"]).index(name))
     if name.endswith("running_var"):
@@ -122,7 +129,9 @@ def reference_weight(expected: np.lib.npyio.NpzFile, name: str, shape: tuple[int
     elif len(shape) == 2:
         value = draw.randn(*shape) / np.sqrt(shape[1])
     else:
-        value = 1 + 0.1 * draw.randn(*shape) if name.endswith("weight") else 0.1 * draw.randn(*shape)
+        value = (
+            1 + 0.1 * draw.randn(*shape) if name.endswith("weight") else 0.1 * draw.randn(*shape)
+        )
     return torch.from_numpy(value.astype(np.float32))
 
 
@@ -134,13 +143,19 @@ def test_discriminator_equals_the_reference(gold):
     for own, theirs in names.items():
         for kind in ("weight", "bias"):
             parameter = getattr(getattr(head, own), kind)
-            parameter.data = reference_weight(expected, f"disnet.{theirs}.{kind}", tuple(parameter.shape))
+            parameter.data = reference_weight(
+                expected, f"disnet.{theirs}.{kind}", tuple(parameter.shape)
+            )
     levels, scale = [], None
-    for level, name in enumerate(["bottleneck_0", "bottleneck_1", "bottleneck_2", "bottleneck_3", "bottleneck"]):
+    for level, name in enumerate(
+        ["bottleneck_0", "bottleneck_1", "bottleneck_2", "bottleneck_3", "bottleneck"]
+    ):
         pooled = torch.from_numpy(expected[f"pool{level}" if level < 4 else "train_pool4"])
         norm = torch.nn.BatchNorm1d(pooled.shape[1])
         for kind in ("weight", "bias"):
-            getattr(norm, kind).data = reference_weight(expected, f"{name}.{kind}", (pooled.shape[1],))
+            getattr(norm, kind).data = reference_weight(
+                expected, f"{name}.{kind}", (pooled.shape[1],)
+            )
         scale = norm.weight if level == 0 else scale
         levels.append(norm(pooled))
     strength = coefficient(int(expected["iter_num"]))
@@ -150,7 +165,9 @@ def test_discriminator_equals_the_reference(gold):
     loss.backward()
     np.testing.assert_allclose(logits.sigmoid().detach(), expected["train_dis"][:, 0], atol=2e-4)
     assert float(loss.detach()) == pytest.approx(float(expected["bce"]), rel=1e-4)
-    assert float(head.first.weight.grad.abs().sum()) == pytest.approx(float(expected["grad_ad1_abs_sum"]), rel=1e-3)
+    assert float(head.first.weight.grad.abs().sum()) == pytest.approx(
+        float(expected["grad_ad1_abs_sum"]), rel=1e-3
+    )
     limit = 1e-3 * np.abs(expected["grad_ad3"]).max()
     np.testing.assert_allclose(head.last.weight.grad, expected["grad_ad3"], atol=limit)
     limit = 1e-3 * np.abs(expected["grad_bn0_weight"]).max()

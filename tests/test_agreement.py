@@ -42,8 +42,12 @@ def test_pairs_are_counted_one_by_one(pair):
     same = {(i, j) for i in n for j in n if i < j and persons[i] == persons[j]}
     result = agreement(labels, persons)
     assert result["pair_precision"] == pytest.approx(len(together & same) / max(len(together), 1))
-    assert result["pair_recall"] == pytest.approx(len(together & same) / len(same) if same and together else 0)
-    assert all(-0.5 <= result[name] <= 1 + 1e-12 for name in ("ari", "nmi", "purity", "pair_f", "r_plq"))
+    assert result["pair_recall"] == pytest.approx(
+        len(together & same) / len(same) if same and together else 0
+    )
+    assert all(
+        -0.5 <= result[name] <= 1 + 1e-12 for name in ("ari", "nmi", "purity", "pair_f", "r_plq")
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -57,7 +61,9 @@ def test_names_of_labels_do_not_matter(pair, names):
 def test_nothing_clustered_is_zero_not_nan():
     result = agreement(np.array([-1, -1, 4]), np.array([0, 0, 1]))
     assert result["unclustered_share"] == 1
-    assert all(result[name] == 0 for name in ("clusters", "ari", "nmi", "purity", "pair_f", "r_plq"))
+    assert all(
+        result[name] == 0 for name in ("clusters", "ari", "nmi", "purity", "pair_f", "r_plq")
+    )
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
@@ -70,11 +76,16 @@ def test_golden_quality_ratio(gold, size: str):
 
 
 def test_accuracy_goes_through_the_commonest_person():
-    reference_labels, reference_persons = np.array([0, 0, 0, 1, 1, -1]), np.array([30, 30, 8, 8, 5, 5])
+    reference_labels, reference_persons = (
+        np.array([0, 0, 0, 1, 1, -1]),
+        np.array([30, 30, 8, 8, 5, 5]),
+    )
     accuracy = assignment_accuracy(
         np.array([0, 0, 1, 2, -1]), np.array([30, 8, 5, 5, 5]), reference_labels, reference_persons
     )
-    assert accuracy == pytest.approx(2 / 5)  # label 1 is a tie and stands for person 5; 2 and -1 stand for nobody
+    assert accuracy == pytest.approx(
+        2 / 5
+    )  # label 1 is a tie and stands for person 5; 2 and -1 stand for nobody
 
 
 def test_accuracy_of_labels_above_all_references():
@@ -82,7 +93,9 @@ def test_accuracy_of_labels_above_all_references():
 
 
 def test_distribution_of_labels():
-    assert label_distribution(np.arange(12) % 4, 4) == pytest.approx({"entropy": 1, "max_share": 1 / 4, "empty": 0})
+    assert label_distribution(np.arange(12) % 4, 4) == pytest.approx(
+        {"entropy": 1, "max_share": 1 / 4, "empty": 0}
+    )
     assert label_distribution(np.array([2, 2, -1]), 4) == {"entropy": 0, "max_share": 1, "empty": 3}
     assert label_distribution(np.array([-1]), 4) == {"entropy": 0, "max_share": 0, "empty": 4}
     assert label_distribution(np.zeros(3, int), 1) == {"entropy": 0, "max_share": 1, "empty": 0}

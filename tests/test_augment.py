@@ -8,7 +8,16 @@ from torch import Tensor
 from torchvision.transforms import RandomErasing
 
 from stages.parts.images import augment
-from stages.parts.images.augment import DEVIATION, MEAN, erase, flip, grayscale, normalise, pad_and_crop, resize
+from stages.parts.images.augment import (
+    DEVIATION,
+    MEAN,
+    erase,
+    flip,
+    grayscale,
+    normalize,
+    pad_and_crop,
+    resize,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -17,7 +26,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def pictures(count: int = 8, height: int = 12, width: int = 6, seed: int = 0) -> Tensor:
     """uint8 (count, 3, height, width), no value 0."""
-    return torch.randint(1, 256, (count, 3, height, width), generator=generator(seed), dtype=torch.uint8)
+    return torch.randint(
+        1, 256, (count, 3, height, width), generator=generator(seed), dtype=torch.uint8
+    )
 
 
 RANDOM = {
@@ -43,7 +54,7 @@ def test_a_generator_gives_its_pictures_and_another_others(name):
 
 @pytest.mark.parametrize("name", ["flip", "grayscale", "erase"])
 def test_chance_0_changes_nothing_and_chance_1_every_picture(name):
-    x = normalise(pictures(32))
+    x = normalize(pictures(32))
     call = getattr(augment, name)
     assert torch.equal(call(x, 0.0, generator()), x)
     assert (call(x, 1.0, generator()) != x).flatten(1).any(1).all()
@@ -52,19 +63,21 @@ def test_chance_0_changes_nothing_and_chance_1_every_picture(name):
 @pytest.mark.parametrize("name", ["flip", "grayscale", "erase"])
 def test_the_chance_is_the_share_of_pictures(name):
     """2000 draws at 0.3: three standard deviations are 0.03."""
-    x = normalise(pictures(2000, 4, 4))
+    x = normalize(pictures(2000, 4, 4))
     if name == "erase":
-        x = normalise(pictures(2000, 20, 20))
+        x = normalize(pictures(2000, 20, 20))
     changed = (getattr(augment, name)(x, 0.3, generator()) != x).flatten(1).any(1)
     assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.035)
 
 
-def test_normalise_is_mean_and_deviation_of_each_channel():
+def test_normalize_is_mean_and_deviation_of_each_channel():
     x = pictures()
-    expected = (x.numpy() / 255 - np.array(MEAN).reshape(3, 1, 1)) / np.array(DEVIATION).reshape(3, 1, 1)
-    assert normalise(x).dtype == torch.float32
-    np.testing.assert_allclose(normalise(x), expected, atol=1e-6)
-    assert torch.equal(normalise(x), normalise(x.float()))
+    expected = (x.numpy() / 255 - np.array(MEAN).reshape(3, 1, 1)) / np.array(DEVIATION).reshape(
+        3, 1, 1
+    )
+    assert normalize(x).dtype == torch.float32
+    np.testing.assert_allclose(normalize(x), expected, atol=1e-6)
+    assert torch.equal(normalize(x), normalize(x.float()))
 
 
 def test_flip_mirrors_left_and_right():
@@ -77,13 +90,13 @@ def test_flip_mirrors_left_and_right():
 
 def test_grayscale_is_pillow_s_luma_in_three_channels():
     x = pictures()
-    grey = grayscale(x.float(), 1.0, generator())
-    assert torch.equal(grey[:, 0], grey[:, 1])
-    assert torch.equal(grey[:, 0], grey[:, 2])
-    for image, found in zip(x, grey[:, 0], strict=True):
+    gray = grayscale(x.float(), 1.0, generator())
+    assert torch.equal(gray[:, 0], gray[:, 1])
+    assert torch.equal(gray[:, 0], gray[:, 2])
+    for image, found in zip(x, gray[:, 0], strict=True):
         luma = Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")
         np.testing.assert_allclose(found, np.asarray(luma, dtype=float), atol=1)  # Pillow rounds
-    np.testing.assert_allclose(grayscale(grey, 1.0, generator()), grey, rtol=1e-5)
+    np.testing.assert_allclose(grayscale(gray, 1.0, generator()), gray, rtol=1e-5)
 
 
 def test_pad_and_crop_is_a_shift_with_0_coming_in():
@@ -92,7 +105,12 @@ def test_pad_and_crop_is_a_shift_with_0_coming_in():
     padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
     offsets = set()
     for image, big in zip(shifted, padded, strict=True):
-        fits = [(r, c) for r in range(5) for c in range(5) if torch.equal(image, big[:, r : r + 12, c : c + 6])]
+        fits = [
+            (r, c)
+            for r in range(5)
+            for c in range(5)
+            if torch.equal(image, big[:, r : r + 12, c : c + 6])
+        ]
         assert len(fits) == 1
         offsets |= set(fits)
     assert {r for r, _ in offsets} == {c for _, c in offsets} == set(range(5))
@@ -106,7 +124,9 @@ def erased(count: int, height: int = 40, width: int = 20, **how: object) -> tupl
     return after, (after != 7).any(1)
 
 
-@pytest.mark.parametrize("how", [{}, {"area": (0.02, 0.4), "uniform_ratio": True, "value": MEAN}], ids=["otla", "spcl"])
+@pytest.mark.parametrize(
+    "how", [{}, {"area": (0.02, 0.4), "uniform_ratio": True, "value": MEAN}], ids=["otla", "spcl"]
+)
 def test_erase_overwrites_one_rectangle_smaller_than_the_picture(how):
     after, mask = erased(300, **how)
     value = torch.tensor(how.get("value", (0.0, 0.0, 0.0))).view(3, 1)
@@ -135,7 +155,9 @@ def test_erase_is_torchvision_s_in_distribution():
     torchvision = RandomErasing(p=1.0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        theirs = torch.stack([torchvision(torch.full((3, 40, 20), 7.0))[0] != 7 for _ in range(3000)])
+        theirs = torch.stack(
+            [torchvision(torch.full((3, 40, 20), 7.0))[0] != 7 for _ in range(3000)]
+        )
 
     def sizes(holes: Tensor) -> Tensor:
         rows, columns = holes.any(2), holes.any(1)
@@ -177,7 +199,7 @@ def test_resize_is_bicubic_with_antialiasing():
 
 def test_a_draw_leaves_the_next_ones_where_they_were():
     """Each step draws as much at every chance, so switching one augmentation off leaves the others' pictures."""
-    x = normalise(pictures(16, 20, 20))
+    x = normalize(pictures(16, 20, 20))
     for name in ("flip", "grayscale", "erase"):
         after = []
         for chance in (0.0, 0.5, 1.0):

@@ -12,7 +12,9 @@ from stages.parts.clustering.density import cluster
 from stages.parts.clustering.neighbours import jaccard_similarity
 
 
-def people(images: int, dimensions: int, persons: int, seed: int = 0, spread: float = 1.0) -> np.ndarray:
+def people(
+    images: int, dimensions: int, persons: int, seed: int = 0, spread: float = 1.0
+) -> np.ndarray:
     """Unit rows around one direction a person."""
     generator = np.random.default_rng(seed)
     rows = generator.standard_normal((persons, dimensions))[np.arange(images) % persons]
@@ -34,7 +36,9 @@ def twin(embeddings: np.ndarray, k1: int, k2: int) -> np.ndarray:
     full, half = reciprocal(k1), reciprocal(round(k1 / 2) + 1)
     v = np.zeros_like(squared)
     for i in images:
-        chosen = set(full[i]).union(*(half[c] for c in full[i] if 3 * len(half[c] & full[i]) > 2 * len(half[c])))
+        chosen = set(full[i]).union(
+            *(half[c] for c in full[i] if 3 * len(half[c] & full[i]) > 2 * len(half[c]))
+        )
         members = sorted(chosen)
         v[i, members] = np.exp(-squared[i, members]) / np.exp(-squared[i, members]).sum()
     w = np.stack([v[row[:k2]].mean(axis=0) for row in nearest])
@@ -43,7 +47,13 @@ def twin(embeddings: np.ndarray, k1: int, k2: int) -> np.ndarray:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 1000), st.integers(20, 60), st.integers(1, 20), st.integers(1, 6), st.sampled_from([0.3, 1, 4]))
+@given(
+    st.integers(0, 1000),
+    st.integers(20, 60),
+    st.integers(1, 20),
+    st.integers(1, 6),
+    st.sampled_from([0.3, 1, 4]),
+)
 def test_same_as_the_definition(seed: int, images: int, k1: int, k2: int, spread: float):
     embeddings = people(images, 8, 5, seed, spread)
     expected = twin(embeddings, k1, min(k2, k1))
@@ -69,10 +79,14 @@ def test_symmetric_to_the_bit_within_0_and_1(similarity: scipy.sparse.csr_array)
 def test_the_order_of_images_does_not_matter(similarity: scipy.sparse.csr_array):
     order = np.random.default_rng(0).permutation(900)
     shuffled = jaccard_similarity(people(900, 32, 30)[order])
-    np.testing.assert_allclose(shuffled.toarray(), similarity.toarray()[np.ix_(order, order)], atol=2e-6, rtol=0)
+    np.testing.assert_allclose(
+        shuffled.toarray(), similarity.toarray()[np.ix_(order, order)], atol=2e-6, rtol=0
+    )
 
 
-def test_blocks_do_not_change_the_result(similarity: scipy.sparse.csr_array, monkeypatch: pytest.MonkeyPatch):
+def test_blocks_do_not_change_the_result(
+    similarity: scipy.sparse.csr_array, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(neighbours, "PAIRS", 500)
     small = jaccard_similarity(people(900, 32, 30))
     assert np.array_equal(small.indices, similarity.indices)
@@ -100,7 +114,11 @@ def test_more_equal_images_than_neighbours_are_one_cluster():
     assert (cluster(result, 0.6) == 0).all()
 
 
-GOLDEN = [("small", "jaccard", 30, 6), ("small", "jaccard_k1_20_k2_1", 20, 1), ("small", "jaccard_k1_25_k2_6", 25, 6)]
+GOLDEN = [
+    ("small", "jaccard", 30, 6),
+    ("small", "jaccard_k1_20_k2_1", 20, 1),
+    ("small", "jaccard_k1_25_k2_6", 25, 6),
+]
 GOLDEN += [("large", "jaccard_triu", 30, 6), ("sparse", "jaccard_triu", 30, 6)]
 
 
@@ -118,11 +136,15 @@ def test_golden_distances(gold, size: str, name: str, k1: int, k2: int):
     assert np.array_equal(similarity == 0, expected == 1)
 
 
-@pytest.mark.parametrize("run", ["small e0", "small e1", "small gap05", "large e0", "large e1", "large gap05"])
+@pytest.mark.parametrize(
+    "run", ["small e0", "small e1", "small gap05", "large e0", "large e1", "large gap05"]
+)
 def test_golden_clusters_from_embeddings(gold, run: str):
     size, prefix = run.split()
     g = gold(f"spcl/selfpaced_{size}.npz")
-    embeddings = g["e1_features"] if prefix == "e1" else gold(f"spcl/jaccard_{size}.npz")["features"]
+    embeddings = (
+        g["e1_features"] if prefix == "e1" else gold(f"spcl/jaccard_{size}.npz")["features"]
+    )
     gap = 0.05 if prefix == "gap05" else 0.02
     similarity = jaccard_similarity(embeddings, floor=1 - 0.6 - gap - 1e-3)
     for radius, name in ((0.6 - gap, "tight"), (0.6, "normal"), (0.6 + gap, "loose")):
@@ -130,14 +152,26 @@ def test_golden_clusters_from_embeddings(gold, run: str):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 40), st.sampled_from([0.2, 0.5, 0.9]), st.integers(1, 5))
-def test_clusters_are_those_of_the_dense_distance(seed: int, images: int, radius: float, min_samples: int):
+@given(
+    st.integers(0, 1000), st.integers(1, 40), st.sampled_from([0.2, 0.5, 0.9]), st.integers(1, 5)
+)
+def test_clusters_are_those_of_the_dense_distance(
+    seed: int, images: int, radius: float, min_samples: int
+):
     generator = np.random.default_rng(seed)
-    dense = generator.choice([0, 0.3, 0.55, 1.0], (images, images), p=[0.85, 0.05, 0.05, 0.05]).astype(np.float32)
+    dense = generator.choice(
+        [0, 0.3, 0.55, 1.0], (images, images), p=[0.85, 0.05, 0.05, 0.05]
+    ).astype(np.float32)
     dense = np.maximum(dense, dense.T)
     np.fill_diagonal(dense, 1)
-    expected = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(1 - dense).labels_
-    for diagonal in (1, 0.999999, 0):  # it does not matter what the matrix says about an image and itself
+    expected = (
+        DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(1 - dense).labels_
+    )
+    for diagonal in (
+        1,
+        0.999999,
+        0,
+    ):  # it does not matter what the matrix says about an image and itself
         np.fill_diagonal(dense, diagonal)
         labels = cluster(scipy.sparse.csr_array(dense), radius, min_samples)
         assert labels.dtype == np.int64

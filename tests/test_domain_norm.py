@@ -7,12 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from stages.parts.network.domain_norm import DomainNorm, group_statistics, keep_target, split_domains
+from stages.parts.network.domain_norm import (
+    DomainNorm,
+    group_statistics,
+    keep_target,
+    split_domains,
+)
 
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)))
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4))
+    )
     for norm in (net[1], net[2][1]):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
@@ -33,7 +40,7 @@ def test_halves_are_two_plain_networks(batch: int):
     torch.testing.assert_close(both(source), plain_target(source))
 
 
-def test_groups_are_normalised_apart_and_the_first_one_is_remembered():
+def test_groups_are_normalized_apart_and_the_first_one_is_remembered():
     plain, grouped = nn.BatchNorm2d(3), DomainNorm(nn.BatchNorm2d(3), group=4)
     batch = images(12) * torch.arange(1, 13).view(-1, 1, 1, 1)
     out = grouped(batch)
@@ -51,7 +58,9 @@ def test_one_group_is_the_plain_batch_norm():
 def test_groups_within_domains():
     pair = split_domains(nn.BatchNorm1d(5), group=2)
     batch = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
-    torch.testing.assert_close(pair(batch), torch.cat([nn.BatchNorm1d(5)(group) for group in batch.split(2)]))
+    torch.testing.assert_close(
+        pair(batch), torch.cat([nn.BatchNorm1d(5)(group) for group in batch.split(2)])
+    )
 
 
 def test_back_to_plain_has_the_target_and_the_plain_names():
@@ -103,7 +112,9 @@ def test_training_mode_is_kept():
 @pytest.mark.parametrize(("kind", "norm"), [("bn2d", nn.BatchNorm2d), ("bn1d", nn.BatchNorm1d)])
 def test_golden_layers(gold, kind: str, norm: type[nn.Module]):
     g = {
-        k.removeprefix(f"{kind}_"): torch.from_numpy(v) for k, v in gold("spcl/dsbn.npz").items() if k.startswith(kind)
+        k.removeprefix(f"{kind}_"): torch.from_numpy(v)
+        for k, v in gold("spcl/dsbn.npz").items()
+        if k.startswith(kind)
     }
     plain = norm(len(g["weight"]))
     plain.load_state_dict(
@@ -118,8 +129,12 @@ def test_golden_layers(gold, kind: str, norm: type[nn.Module]):
     pair = split_domains(plain)
     np.testing.assert_allclose(pair(g["x"]).detach(), g["train_out"], atol=2e-6, rtol=0)
     for domain, branch in (("S", pair.source), ("T", pair.target)):
-        np.testing.assert_allclose(branch.running_mean, g[f"running_mean_{domain}"], atol=1e-6, rtol=0)
-        np.testing.assert_allclose(branch.running_var, g[f"running_var_{domain}"], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(
+            branch.running_mean, g[f"running_mean_{domain}"], atol=1e-6, rtol=0
+        )
+        np.testing.assert_allclose(
+            branch.running_var, g[f"running_var_{domain}"], atol=1e-6, rtol=0
+        )
     np.testing.assert_allclose(pair.eval()(g["x"]).detach(), g["eval_out"], atol=2e-6, rtol=0)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from stages.evaluate import __main__ as stage
 from stages.evaluate import llcm, regdb, score, sysu_mm01
 from stages.evaluate.protocol import same_person_and_camera
-from stages.parts.images.augment import normalise
+from stages.parts.images.augment import normalize
 from stages.parts.images.store import create_pixels
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.head import Embedder, build
@@ -24,7 +24,8 @@ from stages.parts.retrieval import index
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, score_ranking
 from stages.parts.retrieval.rerank import reranked_distance
-from stages.parts.run import records
+from stages.parts.run.files import file_hash
+from stages.parts.run.tensors import save_tensors
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 HEIGHT, WIDTH = 48, 24
@@ -49,15 +50,28 @@ def make_pictures(layout, persons=6, count=3):
             for camera in cameras:
                 for number in range(1, count + 1):
                     path = f"{modality}/cam{camera}/{person:04d}/{number:04d}.jpg"
-                    images.append((path, person, camera, modality, "query" if modality == "infrared" else "gallery"))
-    images += [("train/1.jpg", 90, 1, "visible", "train"), ("train/2.jpg", 90, 3, "infrared", "val")]
+                    images.append(
+                        (
+                            path,
+                            person,
+                            camera,
+                            modality,
+                            "query" if modality == "infrared" else "gallery",
+                        )
+                    )
+    images += [
+        ("train/1.jpg", 90, 1, "visible", "train"),
+        ("train/2.jpg", 90, 3, "infrared", "val"),
+    ]
     table = pd.DataFrame(images, columns=["path", "person", "camera", "modality", "split"])
     table.insert(0, "row", range(len(table)))
     folder = Path("data/images/target")
     folder.mkdir(parents=True)
     write_table(table, folder / "table.csv")
     rng = np.random.default_rng(0)
-    faces = {person: rng.integers(0, 40, (HEIGHT // 8, WIDTH // 8, 3)) for person in set(table["person"])}
+    faces = {
+        person: rng.integers(0, 40, (HEIGHT // 8, WIDTH // 8, 3)) for person in set(table["person"])
+    }
     pixels = create_pixels(folder / "pixels.npy", len(table), HEIGHT, WIDTH)
     for row, person in zip(table["row"], table["person"], strict=True):
         face = np.kron(faces[person], np.ones((8, 8, 1), dtype=np.int64))
@@ -70,7 +84,7 @@ def save_network(path, seed, height=HEIGHT, width=WIDTH, facts=None, **change):
     network = build(Embedder, seed, "narrow")
     tensors = dict(network.state_dict()) | {"classifier.weight": torch.zeros(4, 128)} | change
     sizes = {"architecture": "narrow", "height": height, "width": width}
-    records.save_tensors(Path(path), tensors, sizes | (facts or {}))
+    save_tensors(Path(path), tensors, sizes | (facts or {}))
 
 
 def write_params(layout, **evaluate):
@@ -127,9 +141,13 @@ def test_what_is_written(project, layout, capsys):
         assert (curve["cmc"].diff().dropna() >= 0).all()
     for mode in modes:
         curve = curves[curves["mode"] == mode].set_index("rank")["cmc"]
-        assert curve[[1, 5, 10, 20]].tolist() == [metrics[mode][f"rank{rank}"] for rank in (1, 5, 10, 20)]
+        assert curve[[1, 5, 10, 20]].tolist() == [
+            metrics[mode][f"rank{rank}"] for rank in (1, 5, 10, 20)
+        ]
 
-    visible, infrared = (6 * 3 * len(LAYOUTS[layout][modality]) for modality in ("visible", "infrared"))
+    visible, infrared = (
+        6 * 3 * len(LAYOUTS[layout][modality]) for modality in ("visible", "infrared")
+    )
     if layout == "sysu_mm01":
         queries, gallery = [infrared] * 2, [6 * 4, 6 * 2]
     elif layout == "regdb":
@@ -150,7 +168,7 @@ def test_what_is_written(project, layout, capsys):
         "flip": False,
         "rerank": False,
         "checkpoint": "last epoch",
-        "data": records.file_hash(Path("data/images/target/files.csv")),
+        "data": file_hash(Path("data/images/target/files.csv")),
         "architecture": "narrow",
     }
     files = [f"{mode}.csv" for mode in modes] + ["protocol.json", "embeddings.npy", "rows.npy"]
@@ -170,7 +188,9 @@ def test_what_is_written(project, layout, capsys):
     assert len(said) == 5
 
 
-@pytest.mark.parametrize(("layout", "module"), [("sysu_mm01", sysu_mm01), ("regdb", regdb), ("llcm", llcm)])
+@pytest.mark.parametrize(
+    ("layout", "module"), [("sysu_mm01", sysu_mm01), ("regdb", regdb), ("llcm", llcm)]
+)
 def test_scores_by_hand(project, layout, module):
     """The same numbers from the network and the protocol's rules, without the stage's own code."""
     project(layout)
@@ -180,7 +200,7 @@ def test_scores_by_hand(project, layout, module):
     images = torch.from_numpy(np.load("data/images/target/pixels.npy")).permute(0, 3, 1, 2)
     network = build(Embedder, 1, "narrow").eval()
     with torch.no_grad():
-        values = network(normalise(images)).numpy()
+        values = network(normalize(images)).numpy()
     person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
     for mode in MODES[layout]:
         query, found = module.query_rows(table, mode), []
@@ -190,11 +210,19 @@ def test_scores_by_hand(project, layout, module):
             if layout == "sysu_mm01":
                 excluded = (camera[query][:, None] == 3) & (camera[rows] == 2)
             if layout == "llcm":
-                excluded = (camera[query][:, None] == camera[rows]) & (person[query][:, None] == person[rows])
+                excluded = (camera[query][:, None] == camera[rows]) & (
+                    person[query][:, None] == person[rows]
+                )
             similarity = values[query] @ values[rows].T
-            found.append(score_ranking(similarity, person[query], person[rows], excluded, layout != "regdb"))
-        assert metrics[mode]["map"] == pytest.approx(np.mean([score.mean_ap for score in found]), abs=2e-3)
-        assert metrics[mode]["map_sd"] == pytest.approx(np.std([score.mean_ap for score in found]), abs=2e-3)
+            found.append(
+                score_ranking(similarity, person[query], person[rows], excluded, layout != "regdb")
+            )
+        assert metrics[mode]["map"] == pytest.approx(
+            np.mean([score.mean_ap for score in found]), abs=2e-3
+        )
+        assert metrics[mode]["map_sd"] == pytest.approx(
+            np.std([score.mean_ap for score in found]), abs=2e-3
+        )
         for rank in (1, 5):  # one pair of nearly equal similarities may swap
             expected = np.mean([score.cmc[rank - 1] for score in found])
             assert metrics[mode][f"rank{rank}"] == pytest.approx(expected, abs=1.1 / len(query))
@@ -206,7 +234,7 @@ def network_rows(call):
     rows = table.loc[table["split"].isin(("query", "gallery")), "row"].to_numpy()
     images = torch.from_numpy(np.load("data/images/target/pixels.npy")[rows]).permute(0, 3, 1, 2)
     with torch.no_grad():
-        return rows, call(build(Embedder, 1, "narrow").eval(), normalise(images)).numpy()
+        return rows, call(build(Embedder, 1, "narrow").eval(), normalize(images)).numpy()
 
 
 @pytest.mark.parametrize("features", ["after", "before"])
@@ -214,10 +242,15 @@ def test_embeddings_that_are_kept(project, features):
     """The full network's, in front of the neck or behind it; scales and shifts of the neck tell the two apart."""
     project("llcm", features=features)
     rng = np.random.default_rng(0)
-    neck = {f"neck.{name}": torch.tensor(rng.uniform(0.2, 2, 128), dtype=torch.float32) for name in ("weight", "bias")}
+    neck = {
+        f"neck.{name}": torch.tensor(rng.uniform(0.2, 2, 128), dtype=torch.float32)
+        for name in ("weight", "bias")
+    }
     save_network("models/network.safetensors", 1, **neck)
     stage.main()
-    values, rows = (np.load(f"data/rankings/{name}.npy", allow_pickle=False) for name in ("embeddings", "rows"))
+    values, rows = (
+        np.load(f"data/rankings/{name}.npy", allow_pickle=False) for name in ("embeddings", "rows")
+    )
 
     def by_hand(network, images):
         network.restore(dict(network.state_dict()) | neck)
@@ -241,7 +274,9 @@ def test_blocks_of_queries_change_nothing(project, monkeypatch):
     assert read_all()[0] == whole[0]
     pd.testing.assert_frame_equal(read_all()[1], whole[1])
     again = pd.read_csv("data/rankings/infrared_to_visible.csv")
-    pd.testing.assert_frame_equal(again.drop(columns="similarity"), lists.drop(columns="similarity"))
+    pd.testing.assert_frame_equal(
+        again.drop(columns="similarity"), lists.drop(columns="similarity")
+    )
     np.testing.assert_allclose(again["similarity"], lists["similarity"], rtol=0, atol=2e-6)
 
 
@@ -261,7 +296,9 @@ def test_reranked(project, capsys):
     assert metrics["all"]["map"] == pytest.approx(expected.mean_ap, abs=1e-4)
     assert metrics["all"]["rank1"] == pytest.approx(expected.cmc[0], abs=1e-4)
     first = pd.read_csv("data/rankings/all.csv").query("rank == 1")["similarity"]
-    np.testing.assert_allclose(first, np.where(excluded, -9, similarity).max(axis=1), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        first, np.where(excluded, -9, similarity).max(axis=1), rtol=0, atol=1e-6
+    )
     assert metrics["rerank"] is True
     assert facts["rerank"] == {"k1": 8, "k2": 3, "lambda": 0.4}
     said = capsys.readouterr().out
@@ -286,7 +323,9 @@ def held_out(persons=(4, 5, 6), facts=None):
     write_table(table, Path("data/images/target/table.csv"))
     facts = facts or {"selection": "validation", "epoch": 7}
     save_network("models/network.safetensors", 1, facts=facts)
-    save_network("models/pseudo_label.safetensors", 2, 32, 16, facts={"selection": facts["selection"]})
+    save_network(
+        "models/pseudo_label.safetensors", 2, 32, 16, facts={"selection": facts["selection"]}
+    )
     return table
 
 
@@ -304,7 +343,10 @@ def test_validation_identities(project, capsys):
     assert "validation identities, not the test set" in capsys.readouterr().out
 
     roles = table["modality"].map({"infrared": "query", "visible": "gallery"})
-    write_table(table.assign(split=roles.where(table["split"] == "val", "train")), Path("data/images/target/table.csv"))
+    write_table(
+        table.assign(split=roles.where(table["split"] == "val", "train")),
+        Path("data/images/target/table.csv"),
+    )
     write_params("sysu_mm01")
     stage.main()
     assert read_all()[0] == metrics
@@ -356,7 +398,9 @@ def test_a_gallery_of_a_million_images(monkeypatch):
 
     def draw(queries):
         products = partial(inner_product_blocks, values[:queries], values[few:])
-        return score.Draw(np.arange(queries), gallery, products, partial(same_person_and_camera, table))
+        return score.Draw(
+            np.arange(queries), gallery, products, partial(same_person_and_camera, table)
+        )
 
     monkeypatch.setattr(index, "BLOCK", 4 * count)
     tracemalloc.start()
@@ -373,7 +417,9 @@ def test_a_gallery_of_a_million_images(monkeypatch):
         own = similarity[kept & (person[few:] == person[query])]
         places = np.sort([np.count_nonzero(similarity[kept] > value) + 1 for value in own])
         precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
-    assert score.score_draw(draw(4), table, unique_ids=False).mean_ap == pytest.approx(np.mean(precisions), rel=1e-4)
+    assert score.score_draw(draw(4), table, unique_ids=False).mean_ap == pytest.approx(
+        np.mean(precisions), rel=1e-4
+    )
 
 
 def test_ranked_lists_are_those_of_the_first_draw(project):
@@ -403,7 +449,9 @@ def test_ranked_lists_are_those_of_the_first_draw(project):
     metrics, _, _ = read_all()
     for mode in ("all", "indoor"):
         lists = pd.read_csv(f"data/rankings/{mode}.csv")
-        assert lists.loc[lists["rank"] == 1, "correct"].mean() == pytest.approx(metrics[mode]["rank1"], abs=1e-4)
+        assert lists.loc[lists["rank"] == 1, "correct"].mean() == pytest.approx(
+            metrics[mode]["rank1"], abs=1e-4
+        )
         assert all(metrics[mode][f"{name}_sd"] == 0 for name in SCORES)
 
 
@@ -534,12 +582,14 @@ def other_shape(project):
 
 def no_facts(project):
     project()
-    records.save_tensors(Path("models/network.safetensors"), build(Embedder, 0, "narrow").state_dict())
+    save_tensors(Path("models/network.safetensors"), build(Embedder, 0, "narrow").state_dict())
 
 
 def not_finite(project):
     project()
-    save_network("models/network.safetensors", 0, **{"neck.weight": torch.full((128,), float("nan"))})
+    save_network(
+        "models/network.safetensors", 0, **{"neck.weight": torch.full((128,), float("nan"))}
+    )
 
 
 def nobody_in_the_gallery(project):
@@ -559,7 +609,10 @@ def no_gallery(project):
 def no_validation_identities(project):
     project("regdb", split="val")
     table = read_table(Path("data/images/target/table.csv"))
-    write_table(table.assign(split=table["split"].replace("val", "train")), Path("data/images/target/table.csv"))
+    write_table(
+        table.assign(split=table["split"].replace("val", "train")),
+        Path("data/images/target/table.csv"),
+    )
 
 
 def trained_on_all(project):
@@ -586,21 +639,51 @@ def too_many_neighbours(project):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_validation_identities, "evaluate.split: val: this regdb data set has no validation images, expected test"),
-        (trained_on_all, "models/network.safetensors was trained on the validation identities (train.selection: last)"),
-        (trained_before_there_was_a_choice, "models/network.safetensors was trained on the validation identities"),
+        (
+            no_validation_identities,
+            "evaluate.split: val: this regdb data set has no validation images, expected test",
+        ),
+        (
+            trained_on_all,
+            "models/network.safetensors was trained on the validation identities (train.selection: last)",
+        ),
+        (
+            trained_before_there_was_a_choice,
+            "models/network.safetensors was trained on the validation identities",
+        ),
         (labels_of_all, "models/pseudo_label.safetensors was trained on the validation identities"),
-        (too_many_neighbours, "re-ranking: k1 = 50 and k2 = 6 neighbours among 48 images of queries and gallery"),
-        (wrong_mode, "evaluate.modes: regdb has infrared_to_visible, visible_to_infrared; it has no all"),
-        (official_without_file, "evaluate.official_draws is empty; evaluate.draws: official needs the path"),
+        (
+            too_many_neighbours,
+            "re-ranking: k1 = 50 and k2 = 6 neighbours among 48 images of queries and gallery",
+        ),
+        (
+            wrong_mode,
+            "evaluate.modes: regdb has infrared_to_visible, visible_to_infrared; it has no all",
+        ),
+        (
+            official_without_file,
+            "evaluate.official_draws is empty; evaluate.draws: official needs the path",
+        ),
         (official_elsewhere, "evaluate.draws: llcm has no official gallery draws, expected agw"),
         (official_missing, "evaluate.official_draws: draws.mat is not here"),
         (no_network, "models/network.safetensors is not here"),
         (not_a_network, "models/network.safetensors is not a readable safetensors file"),
-        (other_shape, "models/pseudo_label.safetensors: stored network: neck.weight: found [5], expected [128]"),
-        (no_facts, "models/network.safetensors: expected the facts architecture, height and width, found None"),
-        (not_finite, "models/network.safetensors: the network's output for visible/cam1/0001/0001.jpg is not finite"),
-        (nobody_in_the_gallery, "mode all: none of the 36 query images shows a person of the gallery"),
+        (
+            other_shape,
+            "models/pseudo_label.safetensors: stored network: neck.weight: found [5], expected [128]",
+        ),
+        (
+            no_facts,
+            "models/network.safetensors: expected the facts architecture, height and width, found None",
+        ),
+        (
+            not_finite,
+            "models/network.safetensors: the network's output for visible/cam1/0001/0001.jpg is not finite",
+        ),
+        (
+            nobody_in_the_gallery,
+            "mode all: none of the 36 query images shows a person of the gallery",
+        ),
         (no_gallery, "mode indoor: no gallery image from cameras 1, 2"),
     ],
 )

@@ -53,7 +53,15 @@ def test_names_are_references_of_git() -> None:
 def test_changes_are_what_dvc_makes_of_them(tmp_path: Path) -> None:
     lists = [list(VARIANTS[name]) for name in VARIANTS]
     lists += [[change for run in planned(name)[-1:] for change in run.changes] for name in PLANS]
-    lists.append(["otla.tolerance=1e-05", "otla.max_iterations=null", "train.milestones=[3,5]", "seed=1", "seed=2"])
+    lists.append(
+        [
+            "otla.tolerance=1e-05",
+            "otla.max_iterations=null",
+            "train.milestones=[3,5]",
+            "seed=1",
+            "seed=2",
+        ]
+    )
     for changes in lists:
         copy = tmp_path / "params.yaml"
         shutil.copy(ROOT / "params.yaml", copy)
@@ -81,7 +89,10 @@ def test_a_wrong_change_is_named(change: str, message: str) -> None:
 def test_the_ablation_is_the_papers_table() -> None:
     rows = {run.row.name: run.tree for run in planned("ablation", "sysu_mm01")}
     assert len(rows) == 14
-    on = {name: (t["den"]["enabled"], t["pal"]["enabled"], t["otla"]["assignment"]) for name, t in rows.items()}
+    on = {
+        name: (t["den"]["enabled"], t["pal"]["enabled"], t["otla"]["assignment"])
+        for name, t in rows.items()
+    }
     for setting in ("unsupervised", "semi-supervised"):
         assert on[f"{setting}: V-ReID alone"] == (False, False, "none")
         assert on[f"{setting}: + PAL + OTLA"] == (False, True, "transport")
@@ -98,7 +109,11 @@ def test_trials_are_regdbs() -> None:
 
 
 def test_lengths_of_the_variants_are_for_real_data_only(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not any("epochs=" in change for change in variant("code", "synthetic") if change.startswith("train."))
+    assert not any(
+        "epochs=" in change
+        for change in variant("code", "synthetic")
+        if change.startswith("train.")
+    )
     assert "train.epochs=81" in variant("code", "sysu_mm01")
     assert changed(TREE, ["dataset=sysu_mm01", *variant("paper", "sysu_mm01")])["den"]["step"] == 1
     assert is_rendered(TREE["dataset"])
@@ -109,7 +124,13 @@ def test_lengths_of_the_variants_are_for_real_data_only(capsys: pytest.CaptureFi
 
 
 def result(rank1: float, seconds: float | None = 10.0) -> Result:
-    metrics = {"all.rank1": rank1, "all.rank5": 0.9, "all.map": rank1 / 2, "infrared.accuracy": 0.25, "visible.ari": 1}
+    metrics = {
+        "all.rank1": rank1,
+        "all.rank5": 0.9,
+        "all.map": rank1 / 2,
+        "infrared.accuracy": 0.25,
+        "visible.ari": 1,
+    }
     return Result(metrics, {"accuracy_argmax": [0.1, None]}, seconds)
 
 
@@ -120,14 +141,20 @@ def compared(dataset: str, values: dict[str, Result]) -> dict:
 
 
 def test_the_table_shows_mean_and_sample_deviation() -> None:
-    found = {f"sources-market1501-s{seed}": result(value) for seed, value in enumerate((0.1, 0.2, 0.3))}
+    found = {
+        f"sources-market1501-s{seed}": result(value) for seed, value in enumerate((0.1, 0.2, 0.3))
+    }
     found["sources-none-s1"] = result(0.5, None)
     tree = compared("synthetic", found)
     assert [row["name"] for row in tree["rows"]] == ["Market-1501", "none (USL)"]
     first, last = tree["rows"]
     assert first["metrics"]["all.rank1"] == [0.1, 0.2, 0.3]
     assert first["epochs"] == {"accuracy_argmax": [[0.1, None]] * 3}
-    assert first["changes"] == ["dataset=synthetic", "train.setting=unsupervised", "spcl.source=market1501"]
+    assert first["changes"] == [
+        "dataset=synthetic",
+        "train.setting=unsupervised",
+        "spcl.source=market1501",
+    ]
     assert (last["seeds"], last["seconds"]) == ([1], [None])
     lines = tables.table(json.loads(json.dumps(tree))).splitlines()
     assert [" ".join(line.split()) for line in lines[2:5]] == [
@@ -228,7 +255,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "pipeline"]):
             git(*command)
         text = files["params.yaml"]
-        (folder / "params.yaml").write_text(text.replace("  momentum: 0.2\n", '  momentum: "0.25"\n').replace('"', ""))
+        (folder / "params.yaml").write_text(
+            text.replace("  momentum: 0.2\n", '  momentum: "0.25"\n').replace('"', "")
+        )
         (folder / "staged.txt").write_text("staged\n")
         git("add", "staged.txt")
         (folder / "unknown.txt").write_text("unknown\n")
@@ -251,7 +280,12 @@ def folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     def seen() -> tuple[str, bytes, str, str]:
         status = git("status", "--short", "--", ".", ":!metrics/comparisons")
-        return status, (home / "params.yaml").read_bytes(), git("diff", "HEAD"), git("stash", "list")
+        return (
+            status,
+            (home / "params.yaml").read_bytes(),
+            git("diff", "HEAD"),
+            git("stash", "list"),
+        )
 
     before = seen()
     yield home
@@ -267,7 +301,9 @@ def times_run(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_comparison_stops_at_a_failure_and_goes_on_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_stops_at_a_failure_and_goes_on_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = folder / "metrics/comparisons/trials.json"
     (folder / "broken").touch()
     for extra, ran, trials in (([], 2, [1]), (["--keep-going"], 2, [1, 3])):
@@ -284,10 +320,16 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(folder: Path, capsys:
         assert main(["trials", "--seeds", "3", "--markdown"]) == 0
         said = capsys.readouterr().out
         assert said.count("there already") == 3 - ran
-        assert "| full method | 40.00 ± 10.00 | 50.00 ± 0.00 | 25.00 ± 0.00 | 0.750 ± 0.000 |" in said
+        assert (
+            "| full method | 40.00 ± 10.00 | 50.00 ± 0.00 | 25.00 ± 0.00 | 0.750 ± 0.000 |" in said
+        )
         assert times_run(folder) == ran
     stored = json.loads(path.read_text())
-    assert (stored["plan"], stored["dataset"], stored["uncommitted"]) == ("trials", "synthetic_regdb", True)
+    assert (stored["plan"], stored["dataset"], stored["uncommitted"]) == (
+        "trials",
+        "synthetic_regdb",
+        True,
+    )
     (row,) = stored["rows"]
     assert row["metrics"]["all.rank1"] == [0.3, 0.4, 0.5]
     assert row["epochs"]["accuracy_argmax"] == [[0.2, 0.25]] * 3
@@ -298,7 +340,9 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(folder: Path, capsys:
 
 
 @pytest.mark.slow
-def test_other_parameters_replace_an_experiment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_parameters_replace_an_experiment(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The experiment has the changes that are not committed; back to the first parameters costs no run."""
     for extra, ran in ([], 1), (["-S", "spcl.k1=10"], 1), ([], 0):
         assert main(["trials", "--seeds", "4,", *extra]) == 0
@@ -342,7 +386,9 @@ def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
     assert times_run(folder) == 1
 
 
-def test_an_edit_meanwhile_ends_the_comparison(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_meanwhile_ends_the_comparison(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from experiments.repository import Repository
 
     states = iter(["one", "two"])

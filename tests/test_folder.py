@@ -15,8 +15,9 @@ from stages.evaluate import __main__ as evaluate
 from stages.evaluate import folder as protocol
 from stages.evaluate import regdb
 from stages.parts.images.store import ImageStore
-from stages.parts.run import records
-from stages.parts.run.records import InputError
+from stages.parts.run import files
+from stages.parts.run.files import read_json
+from stages.parts.run.stage import InputError, run_stage
 from stages.prepare import __main__ as prepare
 from stages.prepare import counts, folder, source
 from stages.pseudo_label import __main__ as pseudo_label
@@ -27,7 +28,7 @@ SHIRTS = ((220, 30, 30), (30, 60, 220), (40, 190, 60), (230, 210, 40))
 
 
 def picture(path: Path, person: int, number: int, infrared: bool = False) -> None:
-    """Somebody in a shirt of their colour before a grey wall, noise over it; in infrared the brightness alone."""
+    """Somebody in a shirt of their color before a gray wall, noise over it; in infrared the brightness alone."""
     noise = np.random.default_rng([person, number, infrared]).normal(0, 8, (48, 24, 3))
     pixels = np.full((48, 24, 3), 120.0)
     left = 6 + number % 3
@@ -76,7 +77,10 @@ def test_two_columns_are_enough(root: Path) -> None:
     assert len(table) == 30
     assert people(table, "train") == [3, 5]
     assert people(table, "query", "gallery") == [8, 12]
-    assert set(zip(table["modality"], table["camera"], strict=True)) == {("visible", 1), ("infrared", 2)}
+    assert set(zip(table["modality"], table["camera"], strict=True)) == {
+        ("visible", 1),
+        ("infrared", 2),
+    }
     assert set(zip(table["split"], table["modality"], strict=True)) == {
         ("train", "visible"),
         ("train", "infrared"),
@@ -94,13 +98,27 @@ def test_the_order_of_the_lines_says_nothing(root: Path) -> None:
     random.Random(0).shuffle(rows)
     write(root, [head, *rows])
     pd.testing.assert_frame_equal(folder.read(root)[0], expected)
-    order = list(zip(expected["split"], expected["modality"], expected["person"], expected["path"], strict=True))
-    parts = [("train", "visible"), ("train", "infrared"), ("query", "infrared"), ("gallery", "visible")]
+    order = list(
+        zip(
+            expected["split"],
+            expected["modality"],
+            expected["person"],
+            expected["path"],
+            strict=True,
+        )
+    )
+    parts = [
+        ("train", "visible"),
+        ("train", "infrared"),
+        ("query", "infrared"),
+        ("gallery", "visible"),
+    ]
     assert order == sorted(order, key=lambda row: (parts.index(row[:2]), row[2:]))
 
 
 @pytest.mark.parametrize(
-    "dress", ["semicolons", "mark", "windows", "quotes", "blank lines", "more cells", "capitals", "dots"]
+    "dress",
+    ["semicolons", "mark", "windows", "quotes", "blank lines", "more cells", "capitals", "dots"],
 )
 def test_a_csv_as_spreadsheets_write_it_is_the_same_csv(root: Path, dress: str) -> None:
     expected, _ = folder.read(root)
@@ -124,7 +142,9 @@ def test_a_csv_as_spreadsheets_write_it_is_the_same_csv(root: Path, dress: str) 
 @pytest.mark.parametrize(("count", "half"), [(3, 2), (4, 2), (5, 3), (7, 4)])
 def test_the_first_half_rounded_up_is_for_training(tmp_path: Path, count: int, half: int) -> None:
     numbers = [10 * number for number in range(count)]
-    rows = [f"{kind}/{number}.png,{number}" for number in numbers for kind in ("visible", "infrared")]
+    rows = [
+        f"{kind}/{number}.png,{number}" for number in numbers for kind in ("visible", "infrared")
+    ]
     for row in rows:
         picture(tmp_path / row.split(",")[0], 0, 0)
     write(tmp_path, ["path,person", *reversed(rows)])
@@ -135,12 +155,20 @@ def test_the_first_half_rounded_up_is_for_training(tmp_path: Path, count: int, h
 
 def test_names_of_people_and_cameras_become_numbers(root: Path) -> None:
     names = {"3": "dora", "5": "carl", "8": "7", "12": "Ben"}
-    rows = [f"{path},{names[person]},{'door' if 'visible' in path else 'yard'}" for path, person in pairs(root)]
+    rows = [
+        f"{path},{names[person]},{'door' if 'visible' in path else 'yard'}"
+        for path, person in pairs(root)
+    ]
     write(root, ["path,person,camera", *rows])
     table, remarks = folder.read(root)
     assert people(table, "train") == [1, 2]
-    assert set(table.loc[table["person"] == 2, "path"].str.split("/").str[1].str[0]) == {"1"}  # Ben's are 12_0.png, …
-    assert set(zip(table["modality"], table["camera"], strict=True)) == {("visible", 1), ("infrared", 2)}
+    assert set(table.loc[table["person"] == 2, "path"].str.split("/").str[1].str[0]) == {
+        "1"
+    }  # Ben's are 12_0.png, …
+    assert set(zip(table["modality"], table["camera"], strict=True)) == {
+        ("visible", 1),
+        ("infrared", 2),
+    }
     assert (
         remarks[0]
         == f"{root}/images.csv: people are numbered in the order of their names: 7 = 1, Ben = 2, carl = 3, dora = 4"
@@ -162,22 +190,35 @@ def test_columns_go_before_folders_and_the_split_is_as_written(root: Path) -> No
         (root / path).rename(moved / f"{kind}_{name}")
         split = {"3": "Train", "5": "test", "8": "train", "12": "val"}[person]
         word = {"visible": "RGB", "infrared": "thermal"}[kind]
-        rows.append(f"all/{kind}_{name},{person},{split},{word},{4 if kind == 'visible' else 9},seen on Monday")
+        rows.append(
+            f"all/{kind}_{name},{person},{split},{word},{4 if kind == 'visible' else 9},seen on Monday"
+        )
     write(root, ["path,person,split,modality,camera,note", *rows])
     table, remarks = folder.read(root)
     assert people(table, "train") == [3, 8]
     assert people(table, "val") == [12]
-    assert set(zip(table["split"], table["modality"], strict=True)) >= {("query", "infrared"), ("gallery", "visible")}
+    assert set(zip(table["split"], table["modality"], strict=True)) >= {
+        ("query", "infrared"),
+        ("gallery", "visible"),
+    }
     assert people(table, "query", "gallery") == [5]
     assert set(table.loc[table["modality"] == "infrared", "camera"]) == {9}
-    assert (table["modality"] == "infrared").tolist() == table["path"].str.contains("infrared").tolist()
+    assert (table["modality"] == "infrared").tolist() == table["path"].str.contains(
+        "infrared"
+    ).tolist()
     assert remarks == [f"{root}/images.csv: not read: note"]
     counts.refuse_shared_persons(table, root)
 
 
 def test_empty_columns_are_no_columns(root: Path) -> None:
     expected, remarks = folder.read(root)
-    write(root, ["path,person,camera,modality,split", *(f"{path},{person},,," for path, person in pairs(root))])
+    write(
+        root,
+        [
+            "path,person,camera,modality,split",
+            *(f"{path},{person},,," for path, person in pairs(root)),
+        ],
+    )
     table, again = folder.read(root)
     pd.testing.assert_frame_equal(table, expected)
     assert again == remarks
@@ -203,27 +244,44 @@ def line_2(path: str = "visible/3_0.png", person: str = "3") -> Callable[[list[s
 
 def with_column(name: str, cell: Callable[[str, str], str]) -> Callable[[list[str]], list[str]]:
     """A column more, its cells from path and person."""
-    return lambda rows: [rows[0] + f",{name}", *(row + "," + cell(*row.split(",")[:2]) for row in rows[1:])]
+    return lambda rows: [
+        rows[0] + f",{name}",
+        *(row + "," + cell(*row.split(",")[:2]) for row in rows[1:]),
+    ]
 
 
 def splits(**given: str) -> Callable[[str, str], str]:
     """A cell of the column split: by person (`_3="train"`) or by person and modality (`visible_3="train"`)."""
-    return lambda path, person: given.get(f"{path.split('/')[0]}_{person}", given.get(f"_{person}", "test"))
+    return lambda path, person: given.get(
+        f"{path.split('/')[0]}_{person}", given.get(f"_{person}", "test")
+    )
 
 
 OUT = " is not below ROOT; expected one that starts there, like rgb/1.jpg"
 MODALITY = "expected one of visible, rgb, infrared, ir, nir, thermal"
 BOTH = "expected visible and infrared ones in both parts"
 CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
-    "empty file": (lambda rows: [], " line 1: no column path, found nothing; expected path and person, and at will"),
+    "empty file": (
+        lambda rows: [],
+        " line 1: no column path, found nothing; expected path and person, and at will",
+    ),
     "no person": (
         lambda rows: ["path,who,camera", *rows[1:]],
         " line 1: no column person, found path, who, camera; expected path and person, and at will camera, mod",
     ),
-    "two columns": (lambda rows: ["path,person,person"], " line 1: column person is there 2 times, expected once"),
-    "no lines": (lambda rows: rows[:1], " lists no picture; expected a line for each, below the line of the columns"),
+    "two columns": (
+        lambda rows: ["path,person,person"],
+        " line 1: column person is there 2 times, expected once",
+    ),
+    "no lines": (
+        lambda rows: rows[:1],
+        " lists no picture; expected a line for each, below the line of the columns",
+    ),
     "open quote": (lambda rows: [*rows[:4], '"visible/3_3.png,3', *rows[5:]], "; expected a CSV"),
-    "no such picture": (line_2("visible/1.png"), " line 2: ROOT/visible/1.png is not here; expected a picture"),
+    "no such picture": (
+        line_2("visible/1.png"),
+        " line 2: ROOT/visible/1.png is not here; expected a picture",
+    ),
     "a folder": (line_2("visible"), " line 2: ROOT/visible is not here; expected a picture"),
     "no such pictures": (
         lambda rows: [row.replace("visible/", "rgb/") for row in rows],
@@ -239,7 +297,10 @@ CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     "no name": (line_2(person=" "), " line 2: person is empty"),
     "no path": (line_2(path=""), " line 2: path is empty"),
     "cells": (line_2(person="3,4"), " line 2: 3 cells; expected 2, as line 1 has"),
-    "odd modality": (with_column("modality", lambda *_: "uv"), f" line 2: modality 'uv'; {MODALITY}"),
+    "odd modality": (
+        with_column("modality", lambda *_: "uv"),
+        f" line 2: modality 'uv'; {MODALITY}",
+    ),
     "odd split": (
         with_column("split", splits(_3="training")),
         " line 2: split 'training'; expected one of train, val, test, query, gallery",
@@ -268,7 +329,10 @@ CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
         lambda rows: [row for row in rows if not row.startswith(("visible/8", "visible/12"))],
         f": no visible test picture; {BOTH}",
     ),
-    "no test": (with_column("split", splits(_3="train", _5="train", _8="train", _12="val")), ": no visible test"),
+    "no test": (
+        with_column("split", splits(_3="train", _5="train", _8="train", _12="val")),
+        ": no visible test",
+    ),
     "one to train": (
         with_column("split", splits(_3="train")),
         ": 1 training identity with visible pictures; expected 2 or more",
@@ -285,7 +349,9 @@ CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_fault_is_one_line_with_file_line_value_and_what_was_expected(root: Path, case: str) -> None:
+def test_a_fault_is_one_line_with_file_line_value_and_what_was_expected(
+    root: Path, case: str
+) -> None:
     change, expected = CASES[case]
     message = changed(root, change)
     assert message.endswith(expected) if expected.startswith(";") else message.startswith(expected)
@@ -302,7 +368,10 @@ def test_no_csv_is_one_line(root: Path, tmp_path: Path) -> None:
     for place in (root, tmp_path / "elsewhere"):
         with pytest.raises(InputError) as raised:
             folder.read(place)
-        assert str(raised.value) == f"{place}/images.csv is not here; expected a CSV with the columns path and person"
+        assert (
+            str(raised.value)
+            == f"{place}/images.csv is not here; expected a CSV with the columns path and person"
+        )
 
 
 # --- a source of one's own --------------------------------------------------------------------------------------------
@@ -310,7 +379,11 @@ def test_no_csv_is_one_line(root: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def source_root(root: Path) -> Path:
-    rows = [f"shop/{person}_{number}.png,{person},{number % 2 + 1}" for person in ("eve", "adam") for number in (1, 0)]
+    rows = [
+        f"shop/{person}_{number}.png,{person},{number % 2 + 1}"
+        for person in ("eve", "adam")
+        for number in (1, 0)
+    ]
     for row in rows:
         picture(root.parent / row.split(",")[0], 0, 0)
     write(root.parent, ["path,person,camera", *rows], folder.SOURCE)
@@ -319,17 +392,25 @@ def source_root(root: Path) -> Path:
 
 def test_a_source_is_visible_training_pictures(source_root: Path) -> None:
     table, remarks = folder.read_source(source_root)
-    assert table["path"].tolist() == [f"shop/{name}_{number}.png" for name in ("adam", "eve") for number in (0, 1)]
+    assert table["path"].tolist() == [
+        f"shop/{name}_{number}.png" for name in ("adam", "eve") for number in (0, 1)
+    ]
     assert table["person"].tolist() == [1, 1, 2, 2]
     assert table["camera"].tolist() == [1, 2, 1, 2]
     assert set(zip(table["modality"], table["split"], strict=True)) == {("visible", "train")}
     assert remarks == []
-    write(source_root, ["path,person,split", "shop/eve_1.png,1,test", "shop/adam_1.png,2,test"], folder.SOURCE)
+    write(
+        source_root,
+        ["path,person,split", "shop/eve_1.png,1,test", "shop/adam_1.png,2,test"],
+        folder.SOURCE,
+    )
     table, remarks = folder.read_source(source_root)
     assert set(table["split"]) == {"train"}
     assert remarks == [f"{source_root}/source.csv: not read: split"]
     write(source_root, ["path,person", "shop/eve_1.png,eve"], folder.SOURCE)
-    with pytest.raises(InputError, match=r"source\.csv: all pictures show person 'eve', expected 2 people or more"):
+    with pytest.raises(
+        InputError, match=r"source\.csv: all pictures show person 'eve', expected 2 people or more"
+    ):
         folder.read_source(source_root)
 
 
@@ -352,7 +433,10 @@ def test_a_source_is_looked_for_in_both_roots(source_root: Path, root: Path) -> 
 def test_all_pictures_of_a_modality_meet_all_of_the_other(root: Path) -> None:
     table, _ = folder.read(root)
     for mode in protocol.MODES:
-        queries, gallery = protocol.query_rows(table, mode), protocol.gallery_rows(table, mode, trial=0)
+        queries, gallery = (
+            protocol.query_rows(table, mode),
+            protocol.gallery_rows(table, mode, trial=0),
+        )
         np.testing.assert_array_equal(queries, regdb.query_rows(table, mode))
         np.testing.assert_array_equal(gallery, regdb.gallery_rows(table, mode, trial=0))
         assert not protocol.removed(table, queries, gallery).any()  # cameras 1 and 2
@@ -371,12 +455,16 @@ def test_pictures_of_the_same_person_and_camera_are_removed_and_no_others(root: 
 
 def test_modes_and_draws_of_other_data_sets_are_refused(root: Path) -> None:
     table, _ = folder.read(root)
-    with pytest.raises(ValueError, match=r"evaluate\.modes: folder has infrared_to_visible, .* it has no indoor"):
+    with pytest.raises(
+        ValueError, match=r"evaluate\.modes: folder has infrared_to_visible, .* it has no indoor"
+    ):
         protocol.query_rows(table, "indoor")
     with pytest.raises(ValueError, match="folder has no official gallery draws"):
         protocol.gallery_rows(table, protocol.MODES[0], 0, draws="official")
     with pytest.raises(ValueError, match="no visible test image"):
-        protocol.gallery_rows(table[table["modality"] == "infrared"].reset_index(drop=True), protocol.MODES[0], 0)
+        protocol.gallery_rows(
+            table[table["modality"] == "infrared"].reset_index(drop=True), protocol.MODES[0], 0
+        )
 
 
 # --- the stages -------------------------------------------------------------------------------------------------------
@@ -384,7 +472,15 @@ def test_modes_and_draws_of_other_data_sets_are_refused(root: Path) -> None:
 SMALL = {
     "images": {"height": 48, "width": 24},
     "device": {"name": "cpu", "threads": 1},
-    "spcl": {"source": "folder", "epochs": 1, "steps": 3, "warmup_epochs": 0, "batch": 4, "min_samples": 2, "pad": 2},
+    "spcl": {
+        "source": "folder",
+        "epochs": 1,
+        "steps": 3,
+        "warmup_epochs": 0,
+        "batch": 4,
+        "min_samples": 2,
+        "pad": 2,
+    },
     "train": {"epochs": 2, "epoch_multiplier": 1, "warmup_epochs": 1, "keep_outliers": True},
 }
 
@@ -393,7 +489,7 @@ SMALL = {
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """A folder with `params.yaml` to run stages in: the profile `folder` with everything small."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "ROOT", Path("."))
+    monkeypatch.setattr(files, "ROOT", Path("."))
 
     def written(**sections: dict[str, Any]) -> Path:
         tree = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -403,7 +499,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
             for name, leaves in given.items():
                 tree[name] |= leaves
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-        (tmp_path / "stages").symlink_to(ROOT / "stages")  # a checkpoint is named after the code too
+        (tmp_path / "stages").symlink_to(
+            ROOT / "stages"
+        )  # a checkpoint is named after the code too
         return tmp_path
 
     return written
@@ -412,13 +510,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 def test_bad_input_ends_in_one_line(project: Callable[..., Path], root: Path) -> None:
     place = project()
     (root / "visible/3_1.png").write_text("<html>404</html>")
-    message = r"error in prepare: raw/folder/visible/3_1\.png is not an image; expected JPEG, PNG, BMP"
+    message = (
+        r"error in prepare: raw/folder/visible/3_1\.png is not an image; expected JPEG, PNG, BMP"
+    )
     with pytest.raises(SystemExit, match=message):
         prepare.main()
     write(root, ["path,person", "visible/3_1.jpg,3"])
-    with pytest.raises(SystemExit, match=r"error in prepare: raw/folder/images\.csv line 2: .*3_1\.jpg is not here"):
+    with pytest.raises(
+        SystemExit, match=r"error in prepare: raw/folder/images\.csv line 2: .*3_1\.jpg is not here"
+    ):
         prepare.main()
-    with pytest.raises(SystemExit, match=r"error in source: data\.root: raw/folder holds no source\.csv; data\.source"):
+    with pytest.raises(
+        SystemExit,
+        match=r"error in source: data\.root: raw/folder holds no source\.csv; data\.source",
+    ):
         source.main()
     assert not (place / "data/images/target").exists()
 
@@ -431,24 +536,30 @@ def test_thirty_pictures_of_four_people_through_the_pipeline(
     prepare.main()
     source.main()
     out = capsys.readouterr().out
-    assert "raw/folder/images.csv has no column split: the first 2 of 4 identities are for training" in out
-    assert "folder: 2 training identities with 10 visible and 5 infrared images; 5 query and 10 gallery images" in out
+    assert (
+        "raw/folder/images.csv has no column split: the first 2 of 4 identities are for training"
+        in out
+    )
+    assert (
+        "folder: 2 training identities with 10 visible and 5 infrared images; 5 query and 10 gallery images"
+        in out
+    )
     assert "WARNING" not in out
     assert len(ImageStore(place / "data/images/source").rows("train", "visible")) == 4
-    with records.stage("pseudo_label"):
+    with run_stage("pseudo_label"):
         pseudo_label.main()
-    with records.stage("train"):
+    with run_stage("train"):
         train.main()
     evaluate.main()
     labels = pd.read_csv(place / "data/labels/visible.csv")
     assert len(labels) == 10
     assert len(pd.read_csv(place / "data/labels/infrared.csv")) == 5
-    facts = records.read_json(place / "data/rankings/protocol.json")
+    facts = read_json(place / "data/rankings/protocol.json")
     assert facts["layout"] == "folder"
     assert facts["queries"] == {"infrared_to_visible": 5, "visible_to_infrared": 10}
     assert facts["gallery"] == {"infrared_to_visible": 10, "visible_to_infrared": 5}
     assert facts["unmatched"] == {"infrared_to_visible": 0, "visible_to_infrared": 0}
-    metrics = records.read_json(place / "metrics/evaluate.json")
+    metrics = read_json(place / "metrics/evaluate.json")
     for mode in protocol.MODES:
         assert 0 < metrics[mode]["rank1"] <= metrics[mode]["rank20"] == 1
         assert metrics[mode]["rank1_sd"] == 0

@@ -84,7 +84,10 @@ def test_a_store_may_have_no_images(tmp_path):
     ("pixels", "words"),
     [
         (np.zeros((5, 4, 3, 3), np.uint8), "5 images in pixels.npy, 6 in table.csv"),
-        (np.zeros((6, 4, 3, 3), np.float32), r"pixels.npy: float32 \(6, 4, 3, 3\), expected uint8 \(N, H, W, 3\)"),
+        (
+            np.zeros((6, 4, 3, 3), np.float32),
+            r"pixels.npy: float32 \(6, 4, 3, 3\), expected uint8 \(N, H, W, 3\)",
+        ),
         (np.zeros((6, 3, 4, 4), np.uint8), r"pixels.npy: uint8 \(6, 3, 4, 4\), expected uint8"),
         (np.zeros((6, 4, 3), np.uint8), r"pixels.npy: uint8 \(6, 4, 3\), expected uint8"),
     ],
@@ -130,11 +133,23 @@ def test_columns_get_their_order_and_types_and_others_go():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.drop(columns="camera"), "column camera is missing; expected row, path, person, camera"),
+        (
+            lambda t: t.drop(columns="camera"),
+            "column camera is missing; expected row, path, person, camera",
+        ),
         (lambda t: t.assign(person=["one"] * 6), "column person holds something that is not int64"),
-        (lambda t: t.assign(camera=[1, None] * 3), "column camera holds something that is not int64"),
-        (lambda t: t.assign(modality=["thermal"] * 6), "modality 'thermal' is not one of visible, infrared"),
-        (lambda t: t.assign(split=["train"] * 5 + ["test"]), "split 'test' is not one of train, val, query, gallery"),
+        (
+            lambda t: t.assign(camera=[1, None] * 3),
+            "column camera holds something that is not int64",
+        ),
+        (
+            lambda t: t.assign(modality=["thermal"] * 6),
+            "modality 'thermal' is not one of visible, infrared",
+        ),
+        (
+            lambda t: t.assign(split=["train"] * 5 + ["test"]),
+            "split 'test' is not one of train, val, query, gallery",
+        ),
         (lambda t: t.assign(path=["a", "b", "c", "d", "b", "e"]), "path 'b' occurs twice"),
         (lambda t: t.assign(row=[0, 1, 2, 3, 5, 4]), "rows are not numbered 0 to 5"),
         (lambda t: t.assign(row=range(1, 7)), "rows are not numbered 0 to 5"),

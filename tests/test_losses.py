@@ -26,7 +26,9 @@ def triplet_by_loop(x: torch.Tensor, labels: torch.Tensor, margin: float) -> flo
 @pytest.mark.parametrize("margin", [0.0, 0.3, 5.0])
 def test_triplet_is_the_loop(margin):
     x, labels = random(15, 4), torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 1, 1, 0, 4, 4])
-    assert float(batch_hard_triplet(x, labels, margin)) == pytest.approx(triplet_by_loop(x, labels, margin), rel=1e-9)
+    assert float(batch_hard_triplet(x, labels, margin)) == pytest.approx(
+        triplet_by_loop(x, labels, margin), rel=1e-9
+    )
 
 
 def test_triplet_ignores_order_and_the_names_of_labels():
@@ -90,7 +92,9 @@ def test_alignment_is_not_negative_and_shifts_with_neither_order_of_the_images()
 def test_alignment_weights_its_two_terms():
     visible, infrared = random(8, 5), random(8, 5, seed=1)
     term_vr, term_rv = alignment_terms(visible, infrared)
-    torch.testing.assert_close(prediction_alignment(visible, infrared, 2.0, 3.0), 2 * term_vr + 3 * term_rv)
+    torch.testing.assert_close(
+        prediction_alignment(visible, infrared, 2.0, 3.0), 2 * term_vr + 3 * term_rv
+    )
 
 
 @pytest.mark.parametrize("case", ["8x11", "16x40", "32x395"])
@@ -102,12 +106,16 @@ def test_alignment_equals_the_reference(gold, case):
     loss.backward()
     terms = [float(term.detach()) for term in alignment_terms(visible, infrared)]
     assert float(loss.detach()) == pytest.approx(float(expected["loss_f64"]), rel=1e-9)
-    assert terms == pytest.approx([float(expected["term_vr_f64"]), float(expected["term_rv_f64"])], rel=1e-9)
+    assert terms == pytest.approx(
+        [float(expected["term_vr_f64"]), float(expected["term_rv_f64"])], rel=1e-9
+    )
     np.testing.assert_allclose(visible.grad, expected["grad_v"], atol=1e-9)
     np.testing.assert_allclose(infrared.grad, expected["grad_r"], atol=1e-9)
     np.testing.assert_allclose(attention(visible, infrared).detach(), expected["att_vr"], atol=1e-9)
     np.testing.assert_allclose(attention(infrared, visible).detach(), expected["att_rv"], atol=1e-9)
-    single = prediction_alignment(torch.from_numpy(expected["logits_v"]), torch.from_numpy(expected["logits_r"]))
+    single = prediction_alignment(
+        torch.from_numpy(expected["logits_v"]), torch.from_numpy(expected["logits_r"])
+    )
     assert float(single) == pytest.approx(float(expected["loss_f32"]), rel=1e-4)
 
 
@@ -122,7 +130,11 @@ def test_losses_are_float32_for_bfloat16_input_under_autocast(loss):
     x, labels = random(8, 16).bfloat16(), torch.arange(8) // 2
 
     def value(x: torch.Tensor) -> torch.Tensor:
-        return batch_hard_triplet(x, labels) if loss == "triplet" else prediction_alignment(x, x.flip(0))
+        return (
+            batch_hard_triplet(x, labels)
+            if loss == "triplet"
+            else prediction_alignment(x, x.flip(0))
+        )
 
     with torch.autocast("cpu", torch.bfloat16):
         low = value(x)
@@ -130,13 +142,19 @@ def test_losses_are_float32_for_bfloat16_input_under_autocast(loss):
     assert low == value(x.float())
 
 
-@pytest.mark.parametrize(("setting", "infrared"), [("semi_supervised", "label_rgb"), ("supervised", "label_ir")])
+@pytest.mark.parametrize(
+    ("setting", "infrared"), [("semi_supervised", "label_rgb"), ("supervised", "label_ir")]
+)
 def test_whole_objective_equals_the_reference(gold, setting, infrared):
     """The six terms of one training batch with the released code's weights, and their gradients."""
     expected = gold("otla/total_loss.npz")
-    pooled, logits = (torch.from_numpy(expected[name]).double().requires_grad_() for name in ("feat", "cls"))
+    pooled, logits = (
+        torch.from_numpy(expected[name]).double().requires_grad_() for name in ("feat", "cls")
+    )
     half = len(pooled) // 2
-    visible_labels, infrared_labels = (torch.from_numpy(expected[name]) for name in ("label_rgb", infrared))
+    visible_labels, infrared_labels = (
+        torch.from_numpy(expected[name]) for name in ("label_rgb", infrared)
+    )
     loss = (
         F.cross_entropy(logits[:half], visible_labels)
         + batch_hard_triplet(pooled[:half], visible_labels)
@@ -146,8 +164,12 @@ def test_whole_objective_equals_the_reference(gold, setting, infrared):
     )
     loss.backward()
     is_visible = torch.arange(len(pooled)) < half
-    adversary = F.binary_cross_entropy(torch.from_numpy(expected["dis"]).double()[:, 0], is_visible.double())
-    assert float(loss.detach() + adversary) == pytest.approx(float(expected[f"{setting}_loss"]), rel=1e-6)
+    adversary = F.binary_cross_entropy(
+        torch.from_numpy(expected["dis"]).double()[:, 0], is_visible.double()
+    )
+    assert float(loss.detach() + adversary) == pytest.approx(
+        float(expected[f"{setting}_loss"]), rel=1e-6
+    )
     np.testing.assert_allclose(pooled.grad, expected[f"{setting}_grad_feat"], atol=1e-8)
     np.testing.assert_allclose(logits.grad, expected[f"{setting}_grad_cls"], atol=1e-8)
 
@@ -184,7 +206,9 @@ def test_a_detached_target_has_no_gradient_of_its_own(values):
     free = alignment_terms(visible, infrared, values)
     held = alignment_terms(visible, infrared, values, detach=True)
     torch.testing.assert_close([term.detach() for term in free], [term.detach() for term in held])
-    gradients = [torch.autograd.grad(term, visible, retain_graph=True)[0] for term in (free[0], held[0])]
+    gradients = [
+        torch.autograd.grad(term, visible, retain_graph=True)[0] for term in (free[0], held[0])
+    ]
     assert not torch.allclose(*gradients)
     assert free[1].requires_grad
     assert not held[1].requires_grad  # of the visible logits, S_rv alone is in it

@@ -18,7 +18,13 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def twin_loss(rows: torch.Tensor, labels: torch.Tensor, embeddings: torch.Tensor, indices: torch.Tensor, t: float):
+def twin_loss(
+    rows: torch.Tensor,
+    labels: torch.Tensor,
+    embeddings: torch.Tensor,
+    indices: torch.Tensor,
+    t: float,
+):
     """The formula over every label number up to the largest, empty ones masked, in float64."""
     one_hot = F.one_hot(labels).double()  # (L, numbers)
     counts = one_hot.sum(0)
@@ -39,7 +45,10 @@ def test_loss_and_derivative_are_the_formulas(memory: HybridMemory):
     loss = memory.loss(embeddings, indices)
     twin = twin_loss(memory.rows, memory.labels, embeddings, indices, 0.05)
     assert loss.item() == pytest.approx(twin.item(), abs=2e-6)
-    (slope,), (expected,) = torch.autograd.grad(loss, embeddings), torch.autograd.grad(twin, embeddings)
+    (slope,), (expected,) = (
+        torch.autograd.grad(loss, embeddings),
+        torch.autograd.grad(twin, embeddings),
+    )
     torch.testing.assert_close(slope, expected, atol=2e-6, rtol=0)
 
 
@@ -69,7 +78,8 @@ def test_means_follow_updates_and_new_labels(memory: HybridMemory):
     assert torch.equal(memory.loss(embeddings, indices), fresh.loss(embeddings, indices))
     memory.labels = torch.arange(40)
     assert torch.equal(
-        memory.loss(embeddings, indices), HybridMemory(memory.rows, memory.labels).loss(embeddings, indices)
+        memory.loss(embeddings, indices),
+        HybridMemory(memory.rows, memory.labels).loss(embeddings, indices),
     )
 
 
@@ -83,7 +93,9 @@ def test_loss_leaves_the_memory_and_no_gradient_reaches_it(memory: HybridMemory)
 def test_an_aligned_singleton_has_next_to_no_loss():
     memory = HybridMemory(torch.eye(8), torch.arange(8))
     assert memory.loss(torch.eye(8), torch.arange(8)).item() == pytest.approx(0, abs=1e-4)
-    assert memory.loss(-torch.eye(8), torch.arange(8)).item() == pytest.approx(-np.log(1e-6), abs=1e-2)
+    assert memory.loss(-torch.eye(8), torch.arange(8)).item() == pytest.approx(
+        -np.log(1e-6), abs=1e-2
+    )
 
 
 def test_autocast_does_not_reach_the_loss(memory: HybridMemory):
@@ -111,11 +123,20 @@ def test_one_batch_step_is_loss_backward_update(memory: HybridMemory):
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_single_calls(gold, case: str):
-    g = {k.removeprefix(f"{case}_"): v for k, v in gold("spcl/hybrid_memory.npz").items() if k.startswith(f"{case}_")}
+    g = {
+        k.removeprefix(f"{case}_"): v
+        for k, v in gold("spcl/hybrid_memory.npz").items()
+        if k.startswith(f"{case}_")
+    }
     memory = HybridMemory(
-        *map(torch.from_numpy, (g["features_before"], g["labels"])), float(g["momentum"]), float(g["temp"])
+        *map(torch.from_numpy, (g["features_before"], g["labels"])),
+        float(g["momentum"]),
+        float(g["temp"]),
     )
-    embeddings, indices = torch.from_numpy(g["inputs"]).requires_grad_(), torch.from_numpy(g["indexes"])
+    embeddings, indices = (
+        torch.from_numpy(g["inputs"]).requires_grad_(),
+        torch.from_numpy(g["indexes"]),
+    )
     (loss,) = memory.step([(embeddings, indices)])
     assert loss.item() == pytest.approx(float(g["loss"]), abs=2e-6)
     np.testing.assert_allclose(embeddings.grad, g["grad_inputs"], atol=2e-6, rtol=0)
@@ -124,7 +145,9 @@ def test_golden_single_calls(gold, case: str):
 
 def test_golden_sequence(gold):
     g = gold("spcl/hybrid_memory.npz")
-    memory = HybridMemory(torch.from_numpy(g["seq_features_before"]), torch.from_numpy(g["seq_labels"]))
+    memory = HybridMemory(
+        torch.from_numpy(g["seq_features_before"]), torch.from_numpy(g["seq_labels"])
+    )
     for step in range(3):
         embeddings = torch.from_numpy(g["seq_inputs"][step]).requires_grad_()
         (loss,) = memory.step([(embeddings, torch.from_numpy(g["seq_indexes"][step]))])
@@ -137,7 +160,11 @@ def test_golden_two_domains_in_one_step(gold):
     g = gold("spcl/hybrid_memory.npz")
     start = [torch.from_numpy(g[f"uda_{name}"]) for name in ("features_before", "labels")]
     batches = [
-        (torch.from_numpy(g[f"uda_inputs_{d}"]).requires_grad_(), torch.from_numpy(g[f"uda_indexes_{d}"])) for d in "st"
+        (
+            torch.from_numpy(g[f"uda_inputs_{d}"]).requires_grad_(),
+            torch.from_numpy(g[f"uda_indexes_{d}"]),
+        )
+        for d in "st"
     ]
     memory = HybridMemory(*start)
     losses = memory.step(batches)
@@ -150,7 +177,9 @@ def test_golden_two_domains_in_one_step(gold):
         embeddings.grad = None
         untouched.loss(embeddings, indices).backward()
     for (embeddings, _), domain in zip(batches, "st", strict=True):
-        np.testing.assert_allclose(embeddings.grad, g[f"uda_grad_{domain}_isolated"], atol=2e-6, rtol=0)
+        np.testing.assert_allclose(
+            embeddings.grad, g[f"uda_grad_{domain}_isolated"], atol=2e-6, rtol=0
+        )
 
 
 def test_golden_first_rows(gold):
@@ -163,7 +192,10 @@ def test_golden_first_rows(gold):
 def tiny_encoder(g) -> tuple[nn.Linear, nn.Module]:
     """Linear and a neck with a frozen bias, as in the released code's network."""
     layer, neck = nn.Linear(24, 32), nn.BatchNorm1d(32)
-    layer.weight.data, layer.bias.data = torch.from_numpy(g["fc_weight0"]), torch.from_numpy(g["fc_bias0"])
+    layer.weight.data, layer.bias.data = (
+        torch.from_numpy(g["fc_weight0"]),
+        torch.from_numpy(g["fc_bias0"]),
+    )
     neck.bias.requires_grad_(False)
     return layer, neck
 
@@ -171,17 +203,22 @@ def tiny_encoder(g) -> tuple[nn.Linear, nn.Module]:
 def train(g, layer: nn.Linear, neck: nn.Module, batches) -> tuple[HybridMemory, list[float]]:
     """Three steps of Adam; `batches(step)` gives [(images, memory indices) of each domain]."""
     memory = HybridMemory(
-        torch.from_numpy(g["memory_before"]), torch.from_numpy(g["labels"]), float(g["momentum"]), float(g["temp"])
+        torch.from_numpy(g["memory_before"]),
+        torch.from_numpy(g["labels"]),
+        float(g["momentum"]),
+        float(g["temp"]),
     )
     weights = [p for part in (layer, neck) for p in part.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(weights, lr=float(g["lr"]), weight_decay=float(g["weight_decay"]))
+    optimizer = torch.optim.Adam(weights, lr=float(g["lr"]), weight_decay=float(g["weight_decay"]))
     losses = []
     for step in range(3):
-        images, indices = zip(*((torch.from_numpy(a), torch.from_numpy(i)) for a, i in batches(step)), strict=True)
+        images, indices = zip(
+            *((torch.from_numpy(a), torch.from_numpy(i)) for a, i in batches(step)), strict=True
+        )
         embeddings = F.normalize(neck(layer(torch.cat(images).flatten(1))), dim=1)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses += memory.step(list(zip(embeddings.chunk(len(images)), indices, strict=True)))
-        optimiser.step()
+        optimizer.step()
     return memory, [loss.item() for loss in losses]
 
 
@@ -224,7 +261,9 @@ def test_golden_training_steps_with_a_source(gold):
 def test_golden_training_steps_without_a_source(gold):
     g = gold("spcl/train_steps_usl.npz")
     layer, neck = tiny_encoder(g)
-    memory, losses = train(g, layer, neck, lambda step: [(g["images_target"][step], g["index_target"][step])])
+    memory, losses = train(
+        g, layer, neck, lambda step: [(g["images_target"][step], g["index_target"][step])]
+    )
     check_training(g, layer, memory, losses)
     check_norm(g, neck, "")
 
@@ -236,7 +275,9 @@ def test_new_labels_between_loss_and_backward_are_an_error(memory: HybridMemory)
         loss.backward()
 
 
-@pytest.mark.parametrize("labels", [torch.arange(5), -torch.ones(4, dtype=torch.int64), torch.ones(4)])
+@pytest.mark.parametrize(
+    "labels", [torch.arange(5), -torch.ones(4, dtype=torch.int64), torch.ones(4)]
+)
 def test_labels_that_do_not_fit(labels: torch.Tensor):
     with pytest.raises(ValueError, match=r"expected \(4,\) whole numbers from 0"):
         HybridMemory(unit(4, 3), labels)

@@ -17,14 +17,18 @@ def test_levels_have_the_stated_sizes(architecture: str) -> None:
     network = build(IdentityNetwork, 0, architecture, 7)
     outputs = network.outputs(torch.randn(4, 3, 96, 48))
     sizes = network.backbone.sizes
-    assert [level.shape for level in network.pooled(torch.randn(4, 3, 96, 48))] == [(4, size) for size in sizes]
+    assert [level.shape for level in network.pooled(torch.randn(4, 3, 96, 48))] == [
+        (4, size) for size in sizes
+    ]
     assert outputs.pooled.shape == (4, sizes[-1])
     assert outputs.logits.shape == (4, 7)
     assert outputs.levels.shape == (4, sum(sizes))
 
 
 def test_an_unknown_architecture_is_named() -> None:
-    with pytest.raises(ValueError, match="architecture 'vgg' is not one of narrow, resnet18, resnet50"):
+    with pytest.raises(
+        ValueError, match="architecture 'vgg' is not one of narrow, resnet18, resnet50"
+    ):
         backbone.build_backbone("vgg")
 
 
@@ -62,7 +66,8 @@ def test_a_stored_network_fits_both_kinds() -> None:
 def test_a_stored_network_of_another_shape_is_refused() -> None:
     tensors = build(Embedder, 0, "resnet18").state_dict()
     with pytest.raises(
-        ValueError, match=r"stored network: backbone.conv1.weight: found \[64, 3, 7, 7\], expected \[16"
+        ValueError,
+        match=r"stored network: backbone.conv1.weight: found \[64, 3, 7, 7\], expected \[16",
     ):
         build(Embedder, 0, "narrow").restore(tensors)
 
@@ -88,12 +93,16 @@ def test_a_failed_download_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("no route to host")
 
     monkeypatch.setattr(type(backbone.IMAGENET["resnet18"]), "get_state_dict", fail)
-    with pytest.raises(ValueError, match="imagenet weights of resnet18 cannot be downloaded: no route to host"):
+    with pytest.raises(
+        ValueError, match="imagenet weights of resnet18 cannot be downloaded: no route to host"
+    ):
         backbone.imagenet_weights("resnet18")
 
 
 @pytest.fixture(scope="module")
-def reference(gold: Callable[[str], np.lib.npyio.NpzFile]) -> tuple[IdentityNetwork, np.lib.npyio.NpzFile]:
+def reference(
+    gold: Callable[[str], np.lib.npyio.NpzFile],
+) -> tuple[IdentityNetwork, np.lib.npyio.NpzFile]:
     """Our ResNet-50 with the weights of the reference network."""
     arrays = gold("otla/network.npz")
     ours = {"bottleneck": "neck", "classifier": "classifier"} | {
@@ -127,7 +136,9 @@ def _weight(random: np.random.RandomState, leaf: str, shape: tuple[int, ...]) ->
 
 def close(ours: Tensor, theirs: np.ndarray, tolerance: float = 2e-4) -> bool:
     """Agreement relative to the largest entry: fifty layers of float32 on another order of sums."""
-    return float((ours - torch.from_numpy(theirs)).abs().max()) <= tolerance * float(np.abs(theirs).max())
+    return float((ours - torch.from_numpy(theirs)).abs().max()) <= tolerance * float(
+        np.abs(theirs).max()
+    )
 
 
 def test_test_features_agree_with_the_reference(
@@ -168,9 +179,13 @@ def test_parameters_and_their_start_agree_with_the_reference(
     fixed = {name for name, p in network.named_parameters() if not p.requires_grad}
     assert fixed == {"neck.bias", *(f"level_necks.{i}.bias" for i in range(4))}
     reference_learning = {
-        name for name, needs in zip(arrays["learn_names"], arrays["learn_requires_grad"], strict=True) if needs
+        name
+        for name, needs in zip(arrays["learn_names"], arrays["learn_requires_grad"], strict=True)
+        if needs
     }
-    assert len(learning) == len([name for name in reference_learning if not name.startswith("disnet")])
+    assert len(learning) == len(
+        [name for name in reference_learning if not name.startswith("disnet")]
+    )
     assert network.neck.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert network.classifier.weight.std().item() == pytest.approx(0.001, rel=0.1)
 

@@ -14,21 +14,36 @@ from stages.parts.run import params
 from stages.parts.run.settings import Den, Pal, Train
 from stages.train.objective import loss_terms, total, weights
 
-ORDER = ("ce_visible", "triplet_visible", "ce_infrared", "triplet_infrared", "discriminator", "alignment")
+ORDER = (
+    "ce_visible",
+    "triplet_visible",
+    "ce_infrared",
+    "triplet_infrared",
+    "discriminator",
+    "alignment",
+)
 
 
 @pytest.fixture(scope="module")
 def paper() -> tuple[Train, Den, Pal]:
     """The sections of the profile that holds the paper's setting."""
     tree = params.load(Path(__file__).parents[1] / "params.yaml") | {"dataset": "sysu_mm01"}
-    return tuple(params.section(tree, *section) for section in (("train", Train), ("den", Den), ("pal", Pal)))
+    return tuple(
+        params.section(tree, *section) for section in (("train", Train), ("den", Den), ("pal", Pal))
+    )
 
 
 def batch(count: int = 6, seed: int = 0) -> tuple[Outputs, Tensor, Tensor]:
     """Outputs of 2 · `count` images, their modality logits, labels of one half."""
     generator = torch.Generator().manual_seed(seed)
-    pooled, logits, levels = (torch.randn(2 * count, size, generator=generator) for size in (8, 5, 20))
-    return Outputs(pooled, logits, levels), torch.randn(2 * count, generator=generator), torch.arange(count) // 2
+    pooled, logits, levels = (
+        torch.randn(2 * count, size, generator=generator) for size in (8, 5, 20)
+    )
+    return (
+        Outputs(pooled, logits, levels),
+        torch.randn(2 * count, generator=generator),
+        torch.arange(count) // 2,
+    )
 
 
 @pytest.mark.parametrize("setting", ["semi_supervised", "unsupervised", "supervised"])
@@ -71,9 +86,13 @@ def test_total_is_the_weighted_sum_of_what_is_there(paper):
     terms = loss_terms(outputs, modality, labels, labels, paper[0], paper[2])
     weight = {name: float(number) for number, name in enumerate(terms, 1)}
     whole = float(total(terms, weight))
-    assert whole == pytest.approx(sum(weight[name] * float(term) for name, term in terms.items()), rel=1e-6)
+    assert whole == pytest.approx(
+        sum(weight[name] * float(term) for name, term in terms.items()), rel=1e-6
+    )
     left = terms.pop("triplet_visible")
-    assert float(total(terms, weight)) == pytest.approx(whole - weight["triplet_visible"] * float(left), rel=1e-5)
+    assert float(total(terms, weight)) == pytest.approx(
+        whole - weight["triplet_visible"] * float(left), rel=1e-5
+    )
     assert total({"a": torch.tensor(3.0)}, {"a": 0.0, "b": 1.0}) == 0
 
 
@@ -84,8 +103,12 @@ def test_a_term_that_is_switched_off_is_absent_and_the_others_stay(paper):
     assert tuple(everything) == ORDER
     without = {
         ("discriminator",): loss_terms(outputs, None, labels, labels, train, pal),
-        ("alignment",): loss_terms(outputs, modality, labels, labels, train, replace(pal, enabled=False)),
-        ("ce_infrared", "triplet_infrared"): loss_terms(outputs, modality, labels, None, train, pal),
+        ("alignment",): loss_terms(
+            outputs, modality, labels, labels, train, replace(pal, enabled=False)
+        ),
+        ("ce_infrared", "triplet_infrared"): loss_terms(
+            outputs, modality, labels, None, train, pal
+        ),
     }
     for gone, terms in without.items():
         assert terms == {name: term for name, term in everything.items() if name not in gone}
@@ -112,8 +135,14 @@ def test_joint_triplets_see_the_other_modality(paper):
     whole = batch_hard_triplet(outputs.pooled, torch.cat([labels, labels]), train.margin)
     halves = found["triplet_visible"] + found["triplet_infrared"]
     assert float(halves) / 2 == pytest.approx(float(whole), rel=1e-6)
-    assert found["triplet_visible"] != loss_terms(outputs, modality, labels, labels, train, pal)["triplet_visible"]
-    alone = [loss_terms(outputs, modality, labels, None, given, pal)["triplet_visible"] for given in (train, joint)]
+    assert (
+        found["triplet_visible"]
+        != loss_terms(outputs, modality, labels, labels, train, pal)["triplet_visible"]
+    )
+    alone = [
+        loss_terms(outputs, modality, labels, None, given, pal)["triplet_visible"]
+        for given in (train, joint)
+    ]
     assert alone[0] == alone[1]
 
 
@@ -121,7 +150,9 @@ def test_the_form_of_pal_reaches_its_term(paper):
     train, _, pal = paper
     outputs, modality, labels = batch()
     found = [
-        loss_terms(outputs, modality, labels, labels, train, replace(pal, values=values))["alignment"]
+        loss_terms(outputs, modality, labels, labels, train, replace(pal, values=values))[
+            "alignment"
+        ]
         for values in ("logits", "predictions")
     ]
     assert found[0] != found[1]
@@ -131,7 +162,10 @@ def test_margin_reaches_both_triplet_terms(paper):
     """Far beyond all distances every anchor counts, so a margin of 1 more costs 1 more."""
     train, _, pal = paper
     outputs, modality, labels = batch()
-    wide, wider = (loss_terms(outputs, modality, labels, labels, replace(train, margin=m), pal) for m in (50.0, 51.0))
+    wide, wider = (
+        loss_terms(outputs, modality, labels, labels, replace(train, margin=m), pal)
+        for m in (50.0, 51.0)
+    )
     for name in ("triplet_visible", "triplet_infrared"):
         assert float(wider[name] - wide[name]) == pytest.approx(1.0, abs=1e-4)
 
@@ -139,6 +173,9 @@ def test_margin_reaches_both_triplet_terms(paper):
 def test_infrared_labels_may_differ_from_the_visible_ones(paper):
     train, _, pal = paper
     outputs, modality, labels = batch()
-    same, other = (loss_terms(outputs, modality, labels, given, train, pal) for given in (labels, labels.flip(0)))
+    same, other = (
+        loss_terms(outputs, modality, labels, given, train, pal)
+        for given in (labels, labels.flip(0))
+    )
     changed = {name for name in ORDER if same[name] != other[name]}
     assert changed == {"ce_infrared"}  # the triplet sees the same partition under other names

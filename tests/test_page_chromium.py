@@ -19,7 +19,9 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
          "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND",
          "--remote-debugging-pipe")  # fmt: skip
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser on PATH (looked for {', '.join(BROWSERS)})"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason=f"no browser on PATH (looked for {', '.join(BROWSERS)})"
+    ),
     pytest.mark.slow,
 ]
 
@@ -84,7 +86,9 @@ class Browser:
         os.close(theirs)
         os.close(answers)
         self.rest, self.number, self.events, self.session = b"", 0, list[dict[str, Any]](), ""
-        target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        target = next(
+            t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page"
+        )
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self.session = attached["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
@@ -93,7 +97,9 @@ class Browser:
     def read(self) -> dict[str, Any]:
         """The next message."""
         while b"\0" not in self.rest:
-            assert select.select([self.back], [], [], PATIENCE)[0], f"no answer of the browser in {PATIENCE} s"
+            assert select.select([self.back], [], [], PATIENCE)[0], (
+                f"no answer of the browser in {PATIENCE} s"
+            )
             part = os.read(self.back, 1 << 16)
             assert part, "the browser has gone"
             self.rest += part
@@ -121,11 +127,21 @@ class Browser:
             self.events.append(self.read())
         if opened:
             self.call("Runtime.evaluate", expression=OPEN)
-        found = self.call("Runtime.evaluate", expression=MEASURE, returnByValue=True)["result"]["value"]
-        asked = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-        found["fetched"] = [url for url in asked if url != page.as_uri() and not url.startswith("data:")]
+        found = self.call("Runtime.evaluate", expression=MEASURE, returnByValue=True)["result"][
+            "value"
+        ]
+        asked = [
+            e["params"]["request"]["url"]
+            for e in self.events
+            if e["method"] == "Network.requestWillBeSent"
+        ]
+        found["fetched"] = [
+            url for url in asked if url != page.as_uri() and not url.startswith("data:")
+        ]
         kinds = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
-        found["console"] = [json.dumps(event["params"]) for event in self.events if event["method"] in kinds]
+        found["console"] = [
+            json.dumps(event["params"]) for event in self.events if event["method"] in kinds
+        ]
         return found
 
     def close(self) -> None:

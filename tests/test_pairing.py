@@ -12,8 +12,12 @@ from stages.parts.images.pairing import cross_modal_batches, unpaired_batches
 def problems(draw):
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     classes = draw(st.integers(1, 9))
-    visible = np.concatenate([np.arange(classes), generator.integers(-1, classes + 2, draw(st.integers(0, 60)))])
-    infrared = np.concatenate([np.arange(classes), generator.integers(-1, classes, draw(st.integers(0, 60)))])
+    visible = np.concatenate(
+        [np.arange(classes), generator.integers(-1, classes + 2, draw(st.integers(0, 60)))]
+    )
+    infrared = np.concatenate(
+        [np.arange(classes), generator.integers(-1, classes, draw(st.integers(0, 60)))]
+    )
     persons = draw(st.integers(1, classes))
     return visible, infrared, persons, draw(st.integers(1, 5)), draw(st.integers(1, 30)), generator
 
@@ -34,7 +38,9 @@ def test_paired_batches_keep_every_promise(problem):
         assert rows.shape == (steps, persons * images)
         assert rows.dtype == np.int64
         np.testing.assert_array_equal(labels[rows], batches.labels)
-        for label in np.unique(batches.labels):  # images of a label: without replacement until none is left
+        for label in np.unique(
+            batches.labels
+        ):  # images of a label: without replacement until none is left
             assert spread(rows, np.flatnonzero(labels == label)) <= 1
     blocks = batches.labels.reshape(steps, persons, images)
     assert (blocks == blocks[:, :, :1]).all()
@@ -55,7 +61,9 @@ def test_unpaired_batches_keep_every_promise(problem):
 
 def test_draws_are_equal_for_equal_generators_and_differ_for_others():
     visible, infrared = np.arange(40) // 4, np.arange(30) % 10
-    first, again, other = (cross_modal_batches(visible, infrared, 4, 2, 5, np.random.default_rng(s)) for s in (0, 0, 1))
+    first, again, other = (
+        cross_modal_batches(visible, infrared, 4, 2, 5, np.random.default_rng(s)) for s in (0, 0, 1)
+    )
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first.visible, other.visible)
 
@@ -76,20 +84,30 @@ def test_classes_of_the_golden_data_set(gold):
     expected = gold("otla/samplers.npz")
     visible, bank = expected["label_rgb"], expected["bank"]
     theirs = visible[expected["pseudoIR_index_rgb"]]
-    batches = cross_modal_batches(visible, bank, int(expected["P"]), int(expected["S"]), 7, np.random.default_rng(0))
+    batches = cross_modal_batches(
+        visible, bank, int(expected["P"]), int(expected["S"]), 7, np.random.default_rng(0)
+    )
     assert set(batches.labels.ravel()) == set(theirs)
     assert batches.labels.size == theirs.size
-    ours, counts = (np.sort(np.unique(labels, return_counts=True)[1]) for labels in (batches.labels, theirs))
+    ours, counts = (
+        np.sort(np.unique(labels, return_counts=True)[1]) for labels in (batches.labels, theirs)
+    )
     np.testing.assert_array_equal(ours, counts)
 
 
 def test_too_few_shared_labels_is_an_error_that_names_both_numbers():
-    with pytest.raises(ValueError, match="1 labels have images in both modalities, but a batch takes persons = 2"):
-        cross_modal_batches(np.array([0, 1, -1]), np.array([1, 2, -1]), 2, 4, 3, np.random.default_rng(0))
+    with pytest.raises(
+        ValueError, match="1 labels have images in both modalities, but a batch takes persons = 2"
+    ):
+        cross_modal_batches(
+            np.array([0, 1, -1]), np.array([1, 2, -1]), 2, 4, 3, np.random.default_rng(0)
+        )
 
 
 def test_too_few_visible_labels_is_an_error_that_names_both_numbers():
-    with pytest.raises(ValueError, match="2 labels have visible images, but a batch takes persons = 3"):
+    with pytest.raises(
+        ValueError, match="2 labels have visible images, but a batch takes persons = 3"
+    ):
         unpaired_batches(np.array([0, 1, -1]), 5, 3, 4, 3, np.random.default_rng(0))
 
 

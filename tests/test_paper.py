@@ -1,4 +1,4 @@
-"""The paper's setting, dry: the profile `sysu_mm01` on a small tree, two optimiser steps of train, one of SpCL.
+"""The paper's setting, dry: the profile `sysu_mm01` on a small tree, two optimizer steps of train, one of SpCL.
 
 It takes most of a minute, because ResNet-50 at 288 × 144 on a CPU does. The batches are the paper's in kind, not in
 size (2 identities × 2 images a modality, 16 images a domain), and there are no ImageNet weights without a network.
@@ -20,7 +20,9 @@ import stages.pseudo_label.__main__ as pseudo_label
 import stages.train.__main__ as train
 from stages.parts.images.store import ImageStore
 from stages.parts.network.head import Embedder, build
-from stages.parts.run import params, records, settings
+from stages.parts.run import checkpoint, params, settings
+from stages.parts.run.files import read_json
+from stages.parts.run.tensors import load_tensors
 from stages.pseudo_label import loop
 from stages.pseudo_label.data import domain
 from stages.synthesize.trees import write_tree
@@ -46,31 +48,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for section, leaves in CHANGES.items():
         tree[section] |= leaves
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
+    )
     return folder
 
 
 @pytest.mark.slow
 def test_the_papers_setting_runs_dry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(records, "CHECKPOINTS", folder / ".ckpt")
+    monkeypatch.setattr(checkpoint, "CHECKPOINTS", folder / ".ckpt")
     for verb in (prepare, source, pseudo_label, train, evaluate):
         verb.main()
     assert np.load("data/images/target/pixels.npy", mmap_mode="r").shape[1:] == (288, 144, 3)
-    tensors, facts = records.load_tensors(Path("models/network.safetensors"))
+    tensors, facts = load_tensors(Path("models/network.safetensors"))
     assert facts["architecture"] == "resnet50"
     assert all(torch.isfinite(value).all() for value in tensors.values())
     history = pd.read_csv("metrics/train/epochs.csv")
     assert history["learning_rate"].item() == pytest.approx(3.5e-4)  # first epoch of ten of warm-up
-    assert set(records.read_json(Path("metrics/evaluate.json"))) >= {"all", "indoor"}
+    assert set(read_json(Path("metrics/evaluate.json"))) >= {"all", "indoor"}
 
 
 @pytest.mark.slow
-def test_a_step_of_spcl_in_the_papers_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """256 × 128, batch normalisation by domain over groups of 16, hybrid memory of source classes and images."""
+def test_a_step_of_spcl_in_the_papers_setting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 × 128, batch normalization by domain over groups of 16, hybrid memory of source classes and images."""
     monkeypatch.chdir(folder)
     chosen: settings.Spcl = params.section(params.load(), "spcl", settings.Spcl)
-    target, origin = (domain(ImageStore(Path("data/images") / name)) for name in ("target", "source"))
+    target, origin = (
+        domain(ImageStore(Path("data/images") / name)) for name in ("target", "source")
+    )
     task = loop.Task(chosen, target, origin, torch.device("cpu"), 0)
     state = loop.State(build(Embedder, 0, "resnet50"), np.full(len(target.rows), -1))
     loop.begin(state, task, warming=False)

@@ -64,25 +64,39 @@ def test_the_paper_profile_has_the_papers_values() -> None:
     tree = params.load(ROOT / "params.yaml") | {"dataset": "sysu_mm01"}
     train, otla = params.section(tree, "train", Train), params.section(tree, "otla", Otla)
     assert (train.epochs, train.persons, train.images, train.learning_rate) == (80, 4, 8, 3.5e-3)
-    assert (train.warmup_epochs, train.milestones, train.margin, otla.delta) == (10, (20, 50), 0.3, 25.0)
+    assert (train.warmup_epochs, train.milestones, train.margin, otla.delta) == (
+        10,
+        (20, 50),
+        0.3,
+        25.0,
+    )
 
 
 SLIPS = {
     "otla.detla": (5, "otla.detla is not a parameter; did you mean otla.delta?"),
     "otla.delta": (-1, "otla.delta: -1.0 is not a number above 0"),
     "otla.solver": ("simplex", "otla.solver: 'simplex' is not one of newton, sinkhorn"),
-    "otla.stop": ("change", "otla.stop: change is a rule of otla.solver: sinkhorn, newton has none like it"),
+    "otla.stop": (
+        "change",
+        "otla.stop: change is a rule of otla.solver: sinkhorn, newton has none like it",
+    ),
     "train.epochs": ("ten", "train.epochs: 'ten' is not a whole number"),
     "train.milestones": (5, "train.milestones: 5 is not a list"),
     "den.enabled": (1, "den.enabled: 1 is not true or false"),
-    "spcl.source": ("markt1501", "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, folder, none"),
+    "spcl.source": (
+        "markt1501",
+        "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, folder, none",
+    ),
     "spcl.batch": (True, "spcl.batch: True is not a whole number"),
     "evaluate.modes": (["all", "all"], "evaluate.modes: ('all', 'all') is not a list of"),
     "dataset": ("sysu", "dataset: 'sysu' is not one of synthetic"),
     "seed": (-1, "seed: -1 is not a whole number of at least 0"),
     "trian": ({}, "trian is not a parameter; did you mean train?"),
     "profiles.synthetic.spcl.epoch": (3, "profiles.synthetic.spcl.epoch is not a parameter"),
-    "profiles.synthetic.spcl.epochs": (None, "spcl.epochs is empty, and so is profiles.synthetic.spcl.epochs"),
+    "profiles.synthetic.spcl.epochs": (
+        None,
+        "spcl.epochs is empty, and so is profiles.synthetic.spcl.epochs",
+    ),
     "seed ": (0, "seed  is not a parameter"),
     "profiles": (..., "profiles is missing"),
 }
@@ -109,8 +123,12 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         params.load(path)
 
 
-def test_the_check_before_a_run_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_before_a_run_ends_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, {"otla.delta": 0})
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"error: params.yaml: otla.delta: 0.0 is not a number above 0"):
+    with pytest.raises(
+        SystemExit, match=r"error: params.yaml: otla.delta: 0.0 is not a number above 0"
+    ):
         params.main()

@@ -28,7 +28,15 @@ TINY = {
         "source_persons": 8,
         "source_images": 6,
     },
-    "spcl": {"epochs": 2, "steps": 6, "warmup_epochs": 2, "batch": 16, "k1": 8, "k2": 2, "radius": 0.7},
+    "spcl": {
+        "epochs": 2,
+        "steps": 6,
+        "warmup_epochs": 2,
+        "batch": 16,
+        "k1": 8,
+        "k2": 2,
+        "radius": 0.7,
+    },
     "train": {"epochs": 2, "steps": 4, "persons": 3, "images": 4, "warmup_epochs": 1},
     "evaluate": {"trials": 3},
     "device": {"threads": 1},
@@ -49,12 +57,19 @@ class Repository:
             "GIT_CONFIG_GLOBAL": os.devnull,
         }
         for key in ("NAME", "EMAIL"):
-            self.environment[f"GIT_AUTHOR_{key}"] = self.environment[f"GIT_COMMITTER_{key}"] = "test@example.org"
+            self.environment[f"GIT_AUTHOR_{key}"] = self.environment[f"GIT_COMMITTER_{key}"] = (
+                "test@example.org"
+            )
 
     def run(self, *command: str, fails: bool = False) -> str:
         """The output of a command; its exit code must be zero, or with `fails` must not."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert (done.returncode != 0) == fails, done.stdout
         return done.stdout
@@ -88,9 +103,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, leaves in TINY.items():
         tree[section] |= leaves
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False).replace(": null", ":"))
+    (folder / "params.yaml").write_text(
+        yaml.safe_dump(tree, sort_keys=False).replace(": null", ":")
+    )
     made = Repository(folder)
-    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "pipeline"]):
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "add", "-A"],
+        ["git", "commit", "-qm", "pipeline"],
+    ):
         made.run(*command)
     made.run("dvc", "repro")
     made.run("git", "add", "-A")
@@ -110,8 +131,12 @@ def test_the_files_between_the_stages_fit(repository: Repository) -> None:
     visible = pd.read_csv(repository.folder / "data/labels/visible.csv")
     infrared = pd.read_csv(repository.folder / "data/labels/infrared.csv")
     training = table[table["split"].isin(["train", "val"])]
-    assert visible["row"].tolist() == training.loc[training["modality"] == "visible", "row"].tolist()
-    assert infrared["row"].tolist() == training.loc[training["modality"] == "infrared", "row"].tolist()
+    assert (
+        visible["row"].tolist() == training.loc[training["modality"] == "visible", "row"].tolist()
+    )
+    assert (
+        infrared["row"].tolist() == training.loc[training["modality"] == "infrared", "row"].tolist()
+    )
     assert (repository.folder / "metrics/report/index.html").stat().st_size > 10_000
 
 
@@ -139,11 +164,16 @@ def test_commands_print_what_a_person_understands(repository: Repository) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("spcl.source=markt1501", "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, folder, none"),
+        (
+            "spcl.source=markt1501",
+            "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, folder, none",
+        ),
         ("data.root=nowhere", "nowhere"),
     ],
 )
-def test_bad_input_ends_in_one_line_and_costs_nothing(repository: Repository, change: str, message: str) -> None:
+def test_bad_input_ends_in_one_line_and_costs_nothing(
+    repository: Repository, change: str, message: str
+) -> None:
     before = repository.read("models/network.safetensors")
     output = repository.run("dvc", "exp", "run", "-S", change, fails=True)
     assert message in output
@@ -165,8 +195,14 @@ def test_another_data_set_runs_beside_the_work_tree(repository: Repository) -> N
     """In DVC's copy the data set that is rendered there is read, not the one of the work tree."""
     repository.restore()
     before = repository.read("params.yaml")
-    ran = repository.stages("dvc", "exp", "run", "--temp", "-n", "beside", "-S", "dataset=synthetic_regdb", "evaluate")
-    assert sorted(ran) == sorted(["synthesize", "prepare", "source", "pseudo_label", "train", "evaluate"])
+    ran = repository.stages(
+        "dvc", "exp", "run", "--temp", "-n", "beside", "-S", "dataset=synthetic_regdb", "evaluate"
+    )
+    assert sorted(ran) == sorted(
+        ["synthesize", "prepare", "source", "pseudo_label", "train", "evaluate"]
+    )
     assert repository.read("params.yaml") == before
-    found = repository.run("dvc", "metrics", "diff", "HEAD", "beside", "--targets", "metrics/evaluate.json")
+    found = repository.run(
+        "dvc", "metrics", "diff", "HEAD", "beside", "--targets", "metrics/evaluate.json"
+    )
     assert "infrared_to_visible.rank1" in found

@@ -15,9 +15,10 @@ from PIL import Image
 
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import read_table
-from stages.parts.run import records
-from stages.parts.run.records import InputError
+from stages.parts.run import files
+from stages.parts.run.files import read_json
 from stages.parts.run.settings import Synthesize
+from stages.parts.run.stage import InputError
 from stages.prepare import (
     __main__,
     build,
@@ -36,7 +37,9 @@ Gold = Callable[[str], Any]
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
 
-def write_image(path: Path, value: int = 100, size: tuple[int, int] = (10, 20), mode: str = "RGB") -> None:
+def write_image(
+    path: Path, value: int = 100, size: tuple[int, int] = (10, 20), mode: str = "RGB"
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new(mode, size, value if mode != "RGB" else (value, value // 2, 7))
     image.save(path, format="PNG" if path.suffix == ".jpg" else None)
@@ -61,7 +64,9 @@ def sysu(tmp_path: Path) -> Path:
     write_lines(root / "exp/test_id.txt", "500,7")
     cameras = {4: (1, 2, 3), 9: (5, 6), 12: (1, 4, 3, 6), 30: (2, 6), 7: (1, 3, 6), 500: (2, 4, 6)}
     names = ("0002.jpg", "0001.jpg")
-    write_images(root, (f"cam{c}/{p:04d}/{n}" for p, seen in cameras.items() for c in seen for n in names))
+    write_images(
+        root, (f"cam{c}/{p:04d}/{n}" for p, seen in cameras.items() for c in seen for n in names)
+    )
     return root
 
 
@@ -77,7 +82,9 @@ def regdb_tree(tmp_path: Path) -> Path:
                 for i in (2, 1)
             ]
             write_images(root, (path for path, _ in paths))
-            write_lines(root / f"idx/{split}_{kind}_2.txt", *(f"{path} {label}" for path, label in paths))
+            write_lines(
+                root / f"idx/{split}_{kind}_2.txt", *(f"{path} {label}" for path, label in paths)
+            )
     return root
 
 
@@ -92,7 +99,14 @@ def llcm_tree(tmp_path: Path) -> Path:
         ]
         write_images(root, (path for path, _ in paths))
         write_lines(root / f"idx/train_{kind}.txt", *(f"{path} {label}" for path, label in paths))
-        write_images(root, (f"test_{kind}/cam{c}/{p:04d}/{p:04d}_c{c:02d}_{kind}.jpg" for p in (1, 2) for c in cameras))
+        write_images(
+            root,
+            (
+                f"test_{kind}/cam{c}/{p:04d}/{p:04d}_c{c:02d}_{kind}.jpg"
+                for p in (1, 2)
+                for c in cameras
+            ),
+        )
     (root / "test_nir/cam3/0001").mkdir(parents=True)  # the real tree has such an empty folder
     write_lines(root / "idx/test_id.txt", "2,1")
     return root
@@ -101,7 +115,12 @@ def llcm_tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
     root = tmp_path / "raw" / "Market-1501-v15.09.15"
-    train = ("0007_c2s1_000002_01.jpg", "0007_c1s1_000001_01.jpg", "0002_c6s3_000003_01.jpg", "-1_c1s1_000009_00.jpg")
+    train = (
+        "0007_c2s1_000002_01.jpg",
+        "0007_c1s1_000001_01.jpg",
+        "0002_c6s3_000003_01.jpg",
+        "-1_c1s1_000009_00.jpg",
+    )
     test = ("-1_c1s1_000401_03.jpg", "0000_c3s2_000010_02.jpg", "0005_c2s1_000020_01.jpg")
     write_images(root / "bounding_box_train", [*train, "0000_c1s1_000008_00.jpg"])
     write_images(root / "bounding_box_test", test)
@@ -127,10 +146,14 @@ def test_sysu_lists_identities_then_cameras_then_names(sysu: Path) -> None:
     assert sorted(training["person"].unique()) == [4, 9, 12, 30]
     assert set(training.loc[training["split"] == "val", "person"]) == {9}
     assert columns(table, "query", "infrared") == [
-        (p, c, f"cam{c}/{p:04d}/{n}.jpg") for p, c in ((7, 3), (7, 6), (500, 6)) for n in ("0001", "0002")
+        (p, c, f"cam{c}/{p:04d}/{n}.jpg")
+        for p, c in ((7, 3), (7, 6), (500, 6))
+        for n in ("0001", "0002")
     ]
     assert columns(table, "gallery", "visible") == [
-        (p, c, f"cam{c}/{p:04d}/{n}.jpg") for p, c in ((7, 1), (500, 2), (500, 4)) for n in ("0001", "0002")
+        (p, c, f"cam{c}/{p:04d}/{n}.jpg")
+        for p, c in ((7, 1), (500, 2), (500, 4))
+        for n in ("0001", "0002")
     ]
     assert len(table) == 34
     assert (table.loc[table["modality"] == "infrared", "camera"].isin([3, 6])).all()
@@ -178,7 +201,9 @@ def test_regdb_falls_back_on_labels_where_folders_do_not_tell_people_apart(
     for split in ("train", "test"):
         for kind in ("visible", "infra"):
             folders = [folder.format(kind=kind, length=len(kind)) for folder in (first, second)]
-            lines = [f"{folder}/{split}_{label}.bmp {label}" for label, folder in enumerate(folders)]
+            lines = [
+                f"{folder}/{split}_{label}.bmp {label}" for label, folder in enumerate(folders)
+            ]
             write_lines(tmp_path / f"idx/{split}_{kind.replace('infra', 'thermal')}_1.txt", *lines)
     table = regdb.read(tmp_path, trial=1)
     assert set(table.query("split == 'train'")["person"]) == {0, 1}
@@ -187,10 +212,30 @@ def test_regdb_falls_back_on_labels_where_folders_do_not_tell_people_apart(
 
 def test_llcm_finds_identity_and_camera_in_the_path(llcm_tree: Path) -> None:
     table = llcm.read(llcm_tree)
-    assert [(p, c) for p, c, _ in columns(table, "train", "visible")] == [(351, 3), (351, 9), (20, 3), (20, 9)]
-    assert [(p, c) for p, c, _ in columns(table, "train", "infrared")] == [(351, 4), (351, 6), (20, 4), (20, 6)]
-    assert [(p, c) for p, c, _ in columns(table, "query", "infrared")] == [(1, 4), (1, 6), (2, 4), (2, 6)]
-    assert [(p, c) for p, c, _ in columns(table, "gallery", "visible")] == [(1, 3), (1, 9), (2, 3), (2, 9)]
+    assert [(p, c) for p, c, _ in columns(table, "train", "visible")] == [
+        (351, 3),
+        (351, 9),
+        (20, 3),
+        (20, 9),
+    ]
+    assert [(p, c) for p, c, _ in columns(table, "train", "infrared")] == [
+        (351, 4),
+        (351, 6),
+        (20, 4),
+        (20, 6),
+    ]
+    assert [(p, c) for p, c, _ in columns(table, "query", "infrared")] == [
+        (1, 4),
+        (1, 6),
+        (2, 4),
+        (2, 6),
+    ]
+    assert [(p, c) for p, c, _ in columns(table, "gallery", "visible")] == [
+        (1, 3),
+        (1, 9),
+        (2, 3),
+        (2, 9),
+    ]
 
 
 def test_market_leaves_out_junk_and_keeps_distractors_in_the_gallery(market: Path) -> None:
@@ -221,7 +266,10 @@ def test_duke_and_market_are_not_taken_for_each_other(market: Path, tmp_path: Pa
 
 def test_msmt17_joins_train_and_val_and_renumbers_the_test(tmp_path: Path) -> None:
     files = {
-        "train": ["0001/0001_000_14_0303morning_0008_0.jpg 1", "0000/0000_000_01_0303morning_0008_0.jpg 0"],
+        "train": [
+            "0001/0001_000_14_0303morning_0008_0.jpg 1",
+            "0000/0000_000_01_0303morning_0008_0.jpg 0",
+        ],
         "val": ["0000/0000_001_03_0303noon_0008_0.jpg 0"],
         "query": ["0000/0000_000_02_0302noon_0001_0.jpg 0"],
         "gallery": ["0000/0000_001_05_0302noon_0001_0.jpg 0"],
@@ -264,7 +312,9 @@ def test_sysu_agrees_with_the_released_loader(gold: Gold, tmp_path: Path) -> Non
         np.testing.assert_array_equal(ascending, theirs)
 
 
-def test_sysu_test_rows_agree_with_the_released_query_and_gallery(gold: Gold, tmp_path: Path) -> None:
+def test_sysu_test_rows_agree_with_the_released_query_and_gallery(
+    gold: Gold, tmp_path: Path
+) -> None:
     golden = gold("otla/sysu_gallery.npz")
     for path in golden["paths"]:
         (tmp_path / str(path)).parent.mkdir(parents=True, exist_ok=True)
@@ -301,7 +351,11 @@ def test_sysu_test_rows_agree_with_the_released_query_and_gallery(gold: Gold, tm
         ("train", ["4", "12", "30"], r"train_id\.txt: expected all identities on line 1"),
         ("val", ["30,9"], r"exp: train_id\.txt and val_id\.txt both list 30"),
         ("test", ["500,9"], r"exp: val_id\.txt and test_id\.txt both list 9"),
-        ("train", ["4,12,30,77,78"], r"train_id\.txt lists identity 77, of which .* no image \(2 such identities\)"),
+        (
+            "train",
+            ["4,12,30,77,78"],
+            r"train_id\.txt lists identity 77, of which .* no image \(2 such identities\)",
+        ),
         ("test", ["7,500,533"], r"test_id\.txt lists identity 533, of which .* no image \(1 such"),
     ],
 )
@@ -323,7 +377,10 @@ def test_sysu_refuses_a_missing_id_file(sysu: Path, name: str) -> None:
     ("lines", "message"),
     [
         (["Visible/8/a.bmp"], r"train_visible_2\.txt line 1: expected a path and a whole number"),
-        (["Visible/8/a.bmp 0", "", "Visible/8/b.bmp one"], r"train_visible_2\.txt line 3: expected a path"),
+        (
+            ["Visible/8/a.bmp 0", "", "Visible/8/b.bmp one"],
+            r"train_visible_2\.txt line 3: expected a path",
+        ),
         (["Visible/8/a.bmp 0", "Visible/8//a.bmp 0"], r"line 2: Visible/8/a\.bmp is listed twice"),
         ([""], r"train_visible_2\.txt lists no image"),
     ],
@@ -341,7 +398,9 @@ def test_regdb_names_the_missing_list_of_a_trial(regdb_tree: Path) -> None:
 
 def test_the_same_image_in_training_and_test_lists_is_refused(regdb_tree: Path) -> None:
     lines = (regdb_tree / "idx/test_visible_2.txt").read_text()
-    (regdb_tree / "idx/test_visible_2.txt").write_text(lines + "Visible/8/male_front_v_01_8.bmp 2\n")
+    (regdb_tree / "idx/test_visible_2.txt").write_text(
+        lines + "Visible/8/male_front_v_01_8.bmp 2\n"
+    )
     with pytest.raises(ValueError, match=r"path 'Visible/8/male_front_v_01_8\.bmp' occurs twice"):
         regdb.read(regdb_tree, trial=2)
 
@@ -350,13 +409,17 @@ def test_somebody_in_training_and_test_is_refused(regdb_tree: Path) -> None:
     for kind in ("visible", "thermal"):
         file = regdb_tree / f"idx/test_{kind}_2.txt"
         file.write_text(file.read_text() + f"{kind.title()}/8/another.bmp 2\n")
-    with pytest.raises(InputError, match=r"RegDB: identity 8 is in the training and in the test set \(1 such\)"):
+    with pytest.raises(
+        InputError, match=r"RegDB: identity 8 is in the training and in the test set \(1 such\)"
+    ):
         counts.refuse_shared_persons(regdb.read(regdb_tree, trial=2), regdb_tree)
 
 
 def test_llcm_refuses_names_without_camera_and_identities_without_images(llcm_tree: Path) -> None:
     write_lines(llcm_tree / "idx/test_id.txt", "1,2,3")
-    with pytest.raises(InputError, match=r"test_id\.txt lists identity 3, of which test_vis and test_nir hold no"):
+    with pytest.raises(
+        InputError, match=r"test_id\.txt lists identity 3, of which test_vis and test_nir hold no"
+    ):
         llcm.read(llcm_tree)
     write_lines(llcm_tree / "idx/test_id.txt", "1,2")
     write_lines(llcm_tree / "idx/train_vis.txt", "vis/0351/0351.jpg 0")
@@ -373,7 +436,9 @@ def test_sources_refuse_empty_folders_and_odd_names(market: Path, tmp_path: Path
     with pytest.raises(InputError, match="query holds no images"):
         market1501.read(market)
     write_lines(tmp_path / "list_train.txt", "0000/photo.jpg 0")
-    with pytest.raises(InputError, match=r"train/0000/photo\.jpg: expected a name like 0000_000_01"):
+    with pytest.raises(
+        InputError, match=r"train/0000/photo\.jpg: expected a name like 0000_000_01"
+    ):
         msmt17.read(tmp_path)
 
 
@@ -384,7 +449,10 @@ def test_a_tree_is_found_by_name_or_is_the_root_itself(sysu: Path, tmp_path: Pat
     name, marker = sysu_mm01.FOLDER, sysu_mm01.MARKER
     assert find_tree(name, marker, {"data.root": sysu.parent}) == sysu
     assert find_tree(name, marker, {"data.root": sysu}) == sysu
-    assert find_tree(name, marker, {"data.root": tmp_path / "gone", "data.source_root": sysu.parent}) == sysu
+    assert (
+        find_tree(name, marker, {"data.root": tmp_path / "gone", "data.source_root": sysu.parent})
+        == sysu
+    )
     renamed = sysu.rename(tmp_path / "my-sysu")
     assert find_tree(name, marker, {"data.root": renamed}) == renamed
 
@@ -397,7 +465,11 @@ def test_a_named_tree_goes_before_one_that_looks_like_it(market: Path, tmp_path:
 
 def test_a_tree_that_is_not_there_is_one_line_with_parameter_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
-        find_tree("MSMT17_V1", msmt17.MARKER, {"data.root": tmp_path, "data.source_root": tmp_path / "gone"})
+        find_tree(
+            "MSMT17_V1",
+            msmt17.MARKER,
+            {"data.root": tmp_path, "data.source_root": tmp_path / "gone"},
+        )
     assert str(raised.value) == (
         f"data.root: {tmp_path} holds no MSMT17_V1; data.source_root: {tmp_path / 'gone'} is not a folder; "
         "expected a folder that holds MSMT17_V1 or is such a tree (train, test, list_train.txt)"
@@ -494,7 +566,9 @@ def damage(path: Path, kind: str) -> None:
         ("truncated BMP", "is not a readable image: "),
     ],
 )
-def test_a_bad_image_is_named_and_nothing_is_written(sysu: Path, tmp_path: Path, kind: str, message: str) -> None:
+def test_a_bad_image_is_named_and_nothing_is_written(
+    sysu: Path, tmp_path: Path, kind: str, message: str
+) -> None:
     table = sysu_mm01.read(sysu)
     damage(sysu / "cam4/0012/0001.jpg", kind)
     with pytest.raises(InputError, match=r"cam4/0012/0001\.jpg " + message) as raised:
@@ -511,7 +585,10 @@ def test_bad_images_are_counted_together(sysu: Path, tmp_path: Path) -> None:
         damage(sysu / path, "zero bytes")
     with pytest.raises(InputError) as raised:
         build.build(sysu, table, tmp_path / "store", 24, 12)
-    assert str(raised.value) == f"{sysu / table['path'].iloc[3]} is empty (0 bytes) (2 more images are bad)"
+    assert (
+        str(raised.value)
+        == f"{sysu / table['path'].iloc[3]} is empty (0 bytes) (2 more images are bad)"
+    )
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -535,10 +612,20 @@ def test_an_interrupted_run_leaves_the_old_store(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "store"]
 
 
-def test_a_full_disk_is_said_before_the_first_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda path: build.shutil._ntuple_diskusage(9, 9, 0))
+def test_a_full_disk_is_said_before_the_first_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        build.shutil, "disk_usage", lambda path: build.shutil._ntuple_diskusage(9, 9, 0)
+    )
     with pytest.raises(InputError, match=r"store needs 0\.0 GB, 0\.0 GB are free"):
-        build.build(tmp_path, table_of(tmp_path, [("a.jpg", 1, 1, "visible", "train")]), tmp_path / "store", 24, 12)  # type: ignore[list-item]
+        build.build(
+            tmp_path,
+            table_of(tmp_path, [("a.jpg", 1, 1, "visible", "train")]),
+            tmp_path / "store",
+            24,
+            12,
+        )  # type: ignore[list-item]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -549,12 +636,16 @@ def test_a_full_disk_is_said_before_the_first_image(tmp_path: Path, monkeypatch:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """A folder with `params.yaml` to run a stage in; `project(dataset, spcl={"source": "none"})` writes the file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "ROOT", Path("."))
+    monkeypatch.setattr(files, "ROOT", Path("."))
 
     def write(dataset: str = "synthetic", **sections: dict[str, Any]) -> Path:
         tree = yaml.safe_load(PARAMS.read_text())
         tree["dataset"] = dataset
-        for name, leaves in {"images": {"height": 24, "width": 12}, "data": {"root": "raw"}, **sections}.items():
+        for name, leaves in {
+            "images": {"height": 24, "width": 12},
+            "data": {"root": "raw"},
+            **sections,
+        }.items():
             tree[name] |= leaves
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
         return tmp_path
@@ -570,7 +661,7 @@ def test_prepare_writes_store_metrics_and_one_line(
     store = ImageStore(root / "data/images/target")
     assert store.pixels.shape == (34, 24, 12, 3)
     pd.testing.assert_frame_equal(store.table, sysu_mm01.read(sysu))
-    assert records.read_json(root / "metrics/prepare.json") == {
+    assert read_json(root / "metrics/prepare.json") == {
         "images": 34,
         "persons": 6,
         "cameras": 6,
@@ -597,18 +688,24 @@ def test_only_the_profile_of_the_real_data_set_expects_its_counts(
 def test_prepare_reads_the_trial_of_regdb(project: Callable[..., Path], regdb_tree: Path) -> None:
     root = project(data={"root": "raw", "layout": "regdb", "trial": 2})
     __main__.main()
-    pd.testing.assert_frame_equal(read_table(root / "data/images/target/table.csv"), regdb.read(regdb_tree, 2))
+    pd.testing.assert_frame_equal(
+        read_table(root / "data/images/target/table.csv"), regdb.read(regdb_tree, 2)
+    )
 
 
 def test_prepare_ends_in_one_line_on_bad_input(project: Callable[..., Path], sysu: Path) -> None:
     root = project()
     damage(sysu / "cam1/0004/0001.jpg", "truncated JPEG")
-    with pytest.raises(SystemExit, match=r"error in prepare: raw/SYSU-MM01/cam1/0004/0001\.jpg is not a readable"):
+    with pytest.raises(
+        SystemExit, match=r"error in prepare: raw/SYSU-MM01/cam1/0004/0001\.jpg is not a readable"
+    ):
         __main__.main()
     assert not (root / "data/images/target").exists()
     assert not (root / "metrics").exists()
     project(data={"root": "elsewhere"})
-    with pytest.raises(SystemExit, match=r"error in prepare: data\.root: elsewhere is not a folder"):
+    with pytest.raises(
+        SystemExit, match=r"error in prepare: data\.root: elsewhere is not a folder"
+    ):
         __main__.main()
 
 
@@ -618,9 +715,11 @@ def test_source_looks_in_the_second_root_too(
     root = project(data={"root": "elsewhere", "source_root": "raw"})
     source.main()
     assert len(ImageStore(root / "data/images/source").rows("train", "visible")) == 3
-    metrics = records.read_json(root / "metrics/source.json")
+    metrics = read_json(root / "metrics/source.json")
     assert metrics["train"] == {"visible": 3, "infrared": 0, "persons": 2}
-    assert metrics["images"] == len(ImageStore(root / "data/images/source").table) == 3  # training images alone
+    assert (
+        metrics["images"] == len(ImageStore(root / "data/images/source").table) == 3
+    )  # training images alone
     out = capsys.readouterr().out
     assert "WARNING: raw/Market-1501-v15.09.15 is not the published data set" in out
     assert "lack a modality" not in out
@@ -636,7 +735,9 @@ def test_source_expects_nothing_of_rendered_trees(
     assert "WARNING" not in capsys.readouterr().out
 
 
-def test_source_none_is_an_empty_store(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_source_none_is_an_empty_store(
+    project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = project(data={"root": "elsewhere"}, spcl={"source": "none"})
     source.main()
     store = ImageStore(root / "data/images/source")
@@ -644,14 +745,16 @@ def test_source_none_is_an_empty_store(project: Callable[..., Path], capsys: pyt
     assert store.rows("train").shape == (0,)
     assert store.batch(store.rows("train")).shape == (0, 3, 24, 12)
     assert (root / "data/images/source/files.csv").read_text() == "row,bytes,sha256\n"
-    assert records.read_json(root / "metrics/source.json")["images"] == 0
+    assert read_json(root / "metrics/source.json")["images"] == 0
     assert capsys.readouterr().out == "source: none\n"
 
 
 # --- together with the rendered trees ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["sysu_mm01", "regdb", "llcm", "market1501", "dukemtmc", "msmt17"])
+@pytest.mark.parametrize(
+    "layout", ["sysu_mm01", "regdb", "llcm", "market1501", "dukemtmc", "msmt17"]
+)
 def test_readers_read_what_synthesize_writes(layout: str, tmp_path: Path) -> None:
     trees = pytest.importorskip("stages.synthesize.trees")
     settings = Synthesize(

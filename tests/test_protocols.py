@@ -14,7 +14,9 @@ from stages.evaluate.protocol import judged, modality_rows
 from stages.parts.images.table import check_table
 
 GOLD = Path(os.environ.get("VIREID_GOLD", Path(__file__).parents[2] / "shared" / "gold"))
-OFFICIAL = GOLD.parent / "data" / "sysu_official"  # the data set's own lists and draws, not ours to copy
+OFFICIAL = (
+    GOLD.parent / "data" / "sysu_official"
+)  # the data set's own lists and draws, not ours to copy
 
 
 def make_table(images, seed=None):
@@ -29,7 +31,13 @@ def make_table(images, seed=None):
 def sysu_image(camera, person, number, split=None):
     infrared = camera in (3, 6)
     path = f"cam{camera}/{person:04d}/{number:04d}.jpg"
-    return path, person, camera, "infrared" if infrared else "visible", split or ("query" if infrared else "gallery")
+    return (
+        path,
+        person,
+        camera,
+        "infrared" if infrared else "visible",
+        split or ("query" if infrared else "gallery"),
+    )
 
 
 def small_sysu(seed=None, persons=(3, 12, 40), count=4):
@@ -83,7 +91,9 @@ def test_sysu_selections_of_the_reference(gold, mode):
         assert rows.dtype == np.int64
         assert table["path"].iloc[rows].tolist() == selected.tolist()
         assert table["person"].iloc[rows].tolist() == expected[f"gallery_id_{mode}"][trial].tolist()
-        assert table["camera"].iloc[rows].tolist() == expected[f"gallery_cam_{mode}"][trial].tolist()
+        assert (
+            table["camera"].iloc[rows].tolist() == expected[f"gallery_cam_{mode}"][trial].tolist()
+        )
 
 
 @pytest.mark.parametrize(("mode", "count"), [("all", 301), ("indoor", 112)])
@@ -92,7 +102,11 @@ def test_sysu_published_counts(official_table, mode, count):
     assert len(sysu_mm01.gallery_rows(official_table, mode, 0)) == count
     for trial in (0, 9):
         rows = sysu_mm01.gallery_rows(
-            official_table, mode, trial, draws="official", permutations=OFFICIAL / "rand_perm_cam.mat"
+            official_table,
+            mode,
+            trial,
+            draws="official",
+            permutations=OFFICIAL / "rand_perm_cam.mat",
         )
         assert len(rows) == len(set(rows.tolist())) == count
     assert len(official_table[official_table["split"] == "gallery"]) == 6775
@@ -128,8 +142,14 @@ def test_sysu_draws_so_many_of_each_identity_and_camera(shots):
 def test_sysu_draws_depend_on_the_trial_alone():
     state = random.getstate()
     table, shuffled = small_sysu(), small_sysu(seed=8)
-    draws = [table["path"].iloc[sysu_mm01.gallery_rows(table, "all", trial)].tolist() for trial in range(10)]
-    again = [shuffled["path"].iloc[sysu_mm01.gallery_rows(shuffled, "all", trial)].tolist() for trial in range(10)]
+    draws = [
+        table["path"].iloc[sysu_mm01.gallery_rows(table, "all", trial)].tolist()
+        for trial in range(10)
+    ]
+    again = [
+        shuffled["path"].iloc[sysu_mm01.gallery_rows(shuffled, "all", trial)].tolist()
+        for trial in range(10)
+    ]
     assert draws == again
     assert len({tuple(draw) for draw in draws}) > 1
     assert random.getstate() == state
@@ -149,9 +169,15 @@ def test_sysu_camera_3_never_meets_camera_2():
 
 def test_sysu_a_camera_without_images_gives_none():
     table = small_sysu()
-    less = table[(table["camera"] != 1)].reset_index(drop=True).assign(row=lambda kept: range(len(kept)))
+    less = (
+        table[(table["camera"] != 1)]
+        .reset_index(drop=True)
+        .assign(row=lambda kept: range(len(kept)))
+    )
     assert {camera for _, camera in places(less, sysu_mm01.gallery_rows(less, "indoor", 0))} == {2}
-    none = less[less["camera"] != 2].reset_index(drop=True).assign(row=lambda kept: range(len(kept)))
+    none = (
+        less[less["camera"] != 2].reset_index(drop=True).assign(row=lambda kept: range(len(kept)))
+    )
     with pytest.raises(ValueError, match="mode indoor: no gallery image from cameras 1, 2"):
         sysu_mm01.gallery_rows(none, "indoor", 0)
 
@@ -159,8 +185,14 @@ def test_sysu_a_camera_without_images_gives_none():
 @pytest.mark.parametrize("module", [sysu_mm01, regdb, llcm])
 def test_unknown_modes(module):
     wrong = "outdoor" if module is sysu_mm01 else "all"
-    for call in (lambda: module.query_rows(small_sysu(), wrong), lambda: module.gallery_rows(small_sysu(), wrong, 0)):
-        with pytest.raises(ValueError, match=rf"evaluate.modes: \w+ has {', '.join(module.MODES)}; it has no {wrong}"):
+    for call in (
+        lambda: module.query_rows(small_sysu(), wrong),
+        lambda: module.gallery_rows(small_sysu(), wrong, 0),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=rf"evaluate.modes: \w+ has {', '.join(module.MODES)}; it has no {wrong}",
+        ):
             call()
 
 
@@ -225,14 +257,17 @@ def test_official_draws_that_do_not_fit(tmp_path, change, message):
 
 def test_official_draws_that_cannot_be_read(tmp_path):
     table, path = small_sysu(), tmp_path / "draws.mat"
-    with pytest.raises(FileNotFoundError, match=r"evaluate.official_draws: .*draws.mat is not here"):
+    with pytest.raises(
+        FileNotFoundError, match=r"evaluate.official_draws: .*draws.mat is not here"
+    ):
         sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
     path.write_text("no matrix\n" * 40)
     with pytest.raises(ValueError, match=r"draws.mat is not a MATLAB 5 file"):
         sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
     scipy.io.savemat(path, {"test_id": np.eye(3)})
     with pytest.raises(
-        ValueError, match=r"official_draws: .*draws.mat: no variable rand_perm_cam there, only .*test_id"
+        ValueError,
+        match=r"official_draws: .*draws.mat: no variable rand_perm_cam there, only .*test_id",
     ):
         sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
     with pytest.raises(ValueError, match=r"evaluate.official_draws is empty"):
@@ -240,7 +275,9 @@ def test_official_draws_that_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match=r"evaluate.draws: 'mine' is not one of agw, official"):
         sysu_mm01.gallery_rows(table, "all", 0, draws="mine")
     with pytest.raises(ValueError, match="10 permutations, draw 10"):
-        sysu_mm01.gallery_rows(table, "all", 10, draws="official", permutations=permutation_file(path))
+        sysu_mm01.gallery_rows(
+            table, "all", 10, draws="official", permutations=permutation_file(path)
+        )
 
 
 # ---- the validation identities in place of the test identities
@@ -250,7 +287,10 @@ def with_validation(persons=(5, 7)):
     """Three test identities, two validation identities in the same six cameras."""
     test = small_sysu().query("split != 'val'").drop(columns="row").to_numpy().tolist()
     held_out = [
-        sysu_image(camera, person, number, "val") for person in persons for camera in range(1, 7) for number in (1, 2)
+        sysu_image(camera, person, number, "val")
+        for person in persons
+        for camera in range(1, 7)
+        for number in (1, 2)
     ]
     return make_table([*test, *held_out], seed=2)
 
@@ -266,13 +306,17 @@ def test_validation_identities_by_the_same_protocol():
     assert view["row"].tolist() == table["row"].tolist()
     query, gallery = sysu_mm01.query_rows(view, "all"), sysu_mm01.gallery_rows(view, "all", 0)
     assert set(table["split"].iloc[[*query, *gallery]]) == {"val"}
-    assert sorted(places(table, query)) == [(person, camera) for person in (5, 7) for camera in (3, 3, 6, 6)]
+    assert sorted(places(table, query)) == [
+        (person, camera) for person in (5, 7) for camera in (3, 3, 6, 6)
+    ]
     assert places(table, gallery)[:4] == [(5, 1), (5, 2), (5, 4), (5, 5)]
     assert len(modality_rows(view)) == 2 * 6 * 2
     assert set(table["split"]) == {"query", "gallery", "train", "val"}  # the given one is as it was
 
 
-@pytest.mark.parametrize(("layout", "cameras"), [("regdb", {"visible": [1], "infrared": [2]}), ("llcm", {})])
+@pytest.mark.parametrize(
+    ("layout", "cameras"), [("regdb", {"visible": [1], "infrared": [2]}), ("llcm", {})]
+)
 def test_data_sets_without_validation_identities(layout, cameras):
     table = two_way(cameras or {"visible": [1, 2, 3], "infrared": [1, 2]})
     table = table[table["split"] != "val"].reset_index(drop=True)
@@ -289,16 +333,32 @@ def test_data_sets_without_validation_identities(layout, cameras):
 def two_way(cameras, count=3):
     """Identities 0 to 4 in both modalities: infrared images are `query`, visible ones `gallery`; one to train on."""
     images = [
-        (f"{modality}/{person}/{camera}/{number}.bmp", person, camera, modality, "query" if infrared else "gallery")
+        (
+            f"{modality}/{person}/{camera}/{number}.bmp",
+            person,
+            camera,
+            modality,
+            "query" if infrared else "gallery",
+        )
         for person in range(5)
         for modality, infrared in (("visible", False), ("infrared", True))
         for camera in cameras[modality]
         for number in range(count)
     ]
-    return make_table([*images, ("train/0.bmp", 77, 1, "visible", "train"), ("val/0.bmp", 78, 1, "infrared", "val")], 6)
+    return make_table(
+        [
+            *images,
+            ("train/0.bmp", 77, 1, "visible", "train"),
+            ("val/0.bmp", 78, 1, "infrared", "val"),
+        ],
+        6,
+    )
 
 
-DIRECTIONS = [("infrared_to_visible", "infrared", "visible"), ("visible_to_infrared", "visible", "infrared")]
+DIRECTIONS = [
+    ("infrared_to_visible", "infrared", "visible"),
+    ("visible_to_infrared", "visible", "infrared"),
+]
 
 
 @pytest.mark.parametrize(("mode", "start", "end"), DIRECTIONS)
@@ -325,7 +385,9 @@ def test_llcm_draws_one_image_of_each_identity_and_camera(mode, start, end):
     for trial in range(llcm.DRAWS):
         gallery = llcm.gallery_rows(table, mode, trial)
         assert set(table["modality"].iloc[gallery]) == {end}
-        assert places(table, gallery) == [(person, camera) for person in range(5) for camera in cameras[end]]
+        assert places(table, gallery) == [
+            (person, camera) for person in range(5) for camera in cameras[end]
+        ]
         seen.add(tuple(gallery))
     assert len(seen) > 1
     assert len(llcm.gallery_rows(table, mode, 0, shots=2)) == 2 * len(gallery)
@@ -333,9 +395,14 @@ def test_llcm_draws_one_image_of_each_identity_and_camera(mode, start, end):
 
 def test_llcm_removes_the_same_identity_in_the_same_camera():
     table = two_way({"visible": [1, 2, 3], "infrared": [1, 2]})
-    query, gallery = llcm.query_rows(table, "infrared_to_visible"), llcm.gallery_rows(table, "infrared_to_visible", 0)
+    query, gallery = (
+        llcm.query_rows(table, "infrared_to_visible"),
+        llcm.gallery_rows(table, "infrared_to_visible", 0),
+    )
     removed = llcm.removed(table, query, gallery)
-    expected = [[here == there for there in places(table, gallery)] for here in places(table, query)]
+    expected = [
+        [here == there for there in places(table, gallery)] for here in places(table, query)
+    ]
     assert removed.tolist() == expected
     assert removed.sum() == len(query)
 
@@ -346,4 +413,6 @@ def test_two_way_bad_input(module):
     with pytest.raises(ValueError, match="mode visible_to_infrared: no infrared test image"):
         module.gallery_rows(table, "visible_to_infrared", 0)
     with pytest.raises(ValueError, match=r"evaluate.draws: \w+ has no official gallery draws"):
-        module.gallery_rows(table, "infrared_to_visible", 0, draws="official", permutations=Path("x.mat"))
+        module.gallery_rows(
+            table, "infrared_to_visible", 0, draws="official", permutations=Path("x.mat")
+        )

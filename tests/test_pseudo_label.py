@@ -1,4 +1,4 @@
-"""The pseudo-label stage from files to files, on small pictures whose colours tell the person."""
+"""The pseudo-label stage from files to files, on small pictures whose colors tell the person."""
 
 import copy
 import dataclasses
@@ -21,8 +21,11 @@ from stages.parts.network.backbone import build_backbone
 from stages.parts.network.domain_norm import DomainNorm, keep_target
 from stages.parts.network.embed import embed
 from stages.parts.network.head import Embedder, IdentityNetwork, build
-from stages.parts.run import records, seeds
+from stages.parts.run import checkpoint, files, seeds
+from stages.parts.run.checkpoint import Checkpoint, optimizer_tensors
 from stages.parts.run.settings import Spcl
+from stages.parts.run.stage import InputError
+from stages.parts.run.tensors import load_tensors, save_tensors
 from stages.pseudo_label import __main__ as stage
 from stages.pseudo_label import loop
 from stages.pseudo_label.data import Domain, check, domain
@@ -47,7 +50,7 @@ MODES = {"uda": {}, "usl": USL}
 
 
 def make_store(folder, images, seed):
-    """An image store of (person, camera, modality, split) tuples: a colour for each person, the same in all stores."""
+    """An image store of (person, camera, modality, split) tuples: a color for each person, the same in all stores."""
     rows = [
         (row, f"cam{camera}/{person:04d}/{row:04d}.jpg", person, camera, modality, split)
         for row, (person, camera, modality, split) in enumerate(images)
@@ -55,11 +58,13 @@ def make_store(folder, images, seed):
     folder.mkdir(parents=True)
     table = pd.DataFrame(rows, columns=["row", "path", "person", "camera", "modality", "split"])
     write_table(table, folder / "table.csv")
-    colours = np.random.default_rng(7).integers(30, 220, (200, 2, 3))  # of the upper and the lower half
+    colors = np.random.default_rng(7).integers(
+        30, 220, (200, 2, 3)
+    )  # of the upper and the lower half
     noise = np.random.default_rng(seed)
     pixels = create_pixels(folder / "pixels.npy", len(rows), HEIGHT, WIDTH)
     for row, (person, *_) in enumerate(images):
-        picture = np.repeat(colours[person], HEIGHT // 2, axis=0)[:, None, :]
+        picture = np.repeat(colors[person], HEIGHT // 2, axis=0)[:, None, :]
         pixels[row] = (picture + noise.normal(0, 12, (HEIGHT, WIDTH, 3))).clip(0, 255)
     pixels.flush()
     (folder / "files.csv").write_text("row,bytes,sha256\n")
@@ -75,7 +80,9 @@ def make_target(cameras=(1, 4), persons=PERSONS, count=6):
     ]
     # Between the rows of training, so that rows and memory positions differ.
     images[3:3] = [(10 + person, 3, "infrared", "train") for person in range(persons)]
-    images += [(30 + person, camera, "visible", "gallery") for camera in cameras for person in range(2)]
+    images += [
+        (30 + person, camera, "visible", "gallery") for camera in cameras for person in range(2)
+    ]
     images += [(30 + person, 3, "infrared", "query") for person in range(2)]
     make_store(stage.TARGET, images, 1)
 
@@ -83,7 +90,9 @@ def make_target(cameras=(1, 4), persons=PERSONS, count=6):
 def make_source(persons=PERSONS, count=6):
     """`data/images/source`: persons 100, 101, … by three cameras, and a test person."""
     images = [
-        (100 + person, 1 + number % 3, "visible", "train") for person in range(persons) for number in range(count)
+        (100 + person, 1 + number % 3, "visible", "train")
+        for person in range(persons)
+        for number in range(count)
     ]
     make_store(stage.SOURCE, [*images, (150, 1, "visible", "query")] if persons else [], 2)
 
@@ -91,7 +100,11 @@ def make_source(persons=PERSONS, count=6):
 def write_params(seed=0, **sections):
     """`params.yaml` of the repository with SMALL and the given leaves, {section: {leaf: value}}."""
     tree = copy.deepcopy(PARAMS)
-    tree |= {"dataset": "synthetic", "seed": seed, "profiles": {"synthetic": tree["profiles"]["synthetic"]}}
+    tree |= {
+        "dataset": "synthetic",
+        "seed": seed,
+        "profiles": {"synthetic": tree["profiles"]["synthetic"]},
+    }
     tree["device"] |= {"name": "cpu", "precision": "float32", "threads": 1}
     tree["spcl"] |= SMALL | sections.get("spcl", {})
     for section in ("network", "train"):
@@ -103,9 +116,11 @@ def enter(folder, patch):
     """Work in `folder`, which sees the code that checkpoints are keyed by."""
     folder.mkdir(exist_ok=True)
     patch.chdir(folder)
-    patch.setattr(records, "ROOT", Path("."))
-    patch.setattr(records, "CHECKPOINTS", Path(".ckpt"))
-    patch.setattr(loop, "measure_statistics", partial(loop.measure_statistics, passes=3))  # 30 are half of such a run
+    patch.setattr(files, "ROOT", Path("."))
+    patch.setattr(checkpoint, "CHECKPOINTS", Path(".ckpt"))
+    patch.setattr(
+        loop, "measure_statistics", partial(loop.measure_statistics, passes=3)
+    )  # 30 are half of such a run
     Path("stages").symlink_to(REPOSITORY / "stages")
 
 
@@ -129,8 +144,16 @@ def project(tmp_path, monkeypatch):
 
 def outputs():
     """Every file that DVC tracks, as bytes by name."""
-    files = [stage.LABELS, stage.NETWORK, stage.METRICS.with_suffix(".json"), stage.METRICS / "epochs.csv"]
-    return {str(file): file.read_bytes() for file in [*files, *sorted(Path(stage.METRICS, "plots").rglob("*.tsv"))]}
+    files = [
+        stage.LABELS,
+        stage.NETWORK,
+        stage.METRICS.with_suffix(".json"),
+        stage.METRICS / "epochs.csv",
+    ]
+    return {
+        str(file): file.read_bytes()
+        for file in [*files, *sorted(Path(stage.METRICS, "plots").rglob("*.tsv"))]
+    }
 
 
 def labels():
@@ -190,7 +213,9 @@ def test_same_seed_same_bytes_and_another_seed_other_ones(project, finished, mod
     assert outputs()[str(stage.NETWORK)] != finished[mode][str(stage.NETWORK)]
 
 
-def test_labels_are_those_of_the_last_clustering_and_the_network_is_the_one_after_it(project, monkeypatch):
+def test_labels_are_those_of_the_last_clustering_and_the_network_is_the_one_after_it(
+    project, monkeypatch
+):
     clusterings, trained = [], []
     relabel, train_epoch = loop.relabel, loop.train_epoch
 
@@ -212,9 +237,16 @@ def test_labels_are_those_of_the_last_clustering_and_the_network_is_the_one_afte
     _, last, rows = clusterings[-1]
     written = pd.read_csv(stage.LABELS)
     assert list(written["row"]) == sorted(rows) == list(true_persons()["row"])
-    assert dict(zip(written["row"], written["label"], strict=True)) == dict(zip(rows, last, strict=True))
-    tensors, facts = records.load_tensors(stage.NETWORK)
-    assert facts == {"architecture": "narrow", "height": HEIGHT, "width": WIDTH, "selection": "last"}
+    assert dict(zip(written["row"], written["label"], strict=True)) == dict(
+        zip(rows, last, strict=True)
+    )
+    tensors, facts = load_tensors(stage.NETWORK)
+    assert facts == {
+        "architecture": "narrow",
+        "height": HEIGHT,
+        "width": WIDTH,
+        "selection": "last",
+    }
     assert torch.equal(tensors["neck.weight"], trained[-1]["neck.target.weight"])
     for name in ("backbone.conv1.weight", "backbone.layer4.0.conv2.weight"):
         assert torch.equal(tensors[name], trained[-1][name])
@@ -230,16 +262,20 @@ def test_figures_are_of_the_labels_that_are_written(project, finished):
     assert found["clusters"] == len(np.unique(label[label >= 0])) > 1
     assert found["unclustered_share"] == pytest.approx((label < 0).mean(), abs=1e-4)
     assert found["persons"] == PERSONS
-    assert np.unique(label[label >= 0], return_counts=True)[1].min() > 1, "a label of one image is no cluster"
+    assert np.unique(label[label >= 0], return_counts=True)[1].min() > 1, (
+        "a label of one image is no cluster"
+    )
     assert list(table["phase"]) == ["warmup"] * 2 + ["spcl"] * 2
     assert list(table["epoch"]) == [1, 2, 3, 4]
     assert table["ari"].iloc[-1] == pytest.approx(found["ari"], abs=1e-4)
     assert table["clusters"].notna().tolist() == [False, False, True, True]
     curve = pd.read_csv(stage.METRICS / "plots/metrics/ari.tsv", sep="\t")
-    assert list(curve["step"]) == [2, 3], "the curve's steps are epochs, those of the warm-up included"
+    assert list(curve["step"]) == [2, 3], (
+        "the curve's steps are epochs, those of the warm-up included"
+    )
 
 
-def test_colours_are_found(project):
+def test_colors_are_found(project):
     """The pictures are easy: what the warm-up learns on other persons tells these apart nearly everywhere."""
     project(spcl={"warmup_epochs": 4, "steps": 8, "k1": 12, "k2": 3, "epochs": 1})
     stage.main()
@@ -264,7 +300,10 @@ def test_true_identities_of_the_target_change_figures_only(project, finished, mo
     for curve in ("loss_target", "learning_rate", "clusters", "unclustered_share"):
         name = str(stage.METRICS / f"plots/metrics/{curve}.tsv")
         assert found[name] == finished[mode][name]
-    assert found[str(stage.METRICS.with_suffix(".json"))] != finished[mode][str(stage.METRICS.with_suffix(".json"))]
+    assert (
+        found[str(stage.METRICS.with_suffix(".json"))]
+        != finished[mode][str(stage.METRICS.with_suffix(".json"))]
+    )
 
 
 def test_pictures_of_test_identities_and_infrared_ones_are_not_looked_at(project, finished):
@@ -295,9 +334,11 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_killed_after_every_epoch_gives_the_same_bytes(project, finished, mode, monkeypatch, capsys):
+def test_killed_after_every_epoch_gives_the_same_bytes(
+    project, finished, mode, monkeypatch, capsys
+):
     """Within the warm-up, at its end, and when all epochs are done but nothing is written."""
-    save = records.Checkpoint.save
+    save = Checkpoint.save
 
     def save_and_die(self, tensors, facts):
         save(self, tensors, facts)
@@ -305,7 +346,7 @@ def test_killed_after_every_epoch_gives_the_same_bytes(project, finished, mode, 
 
     project(spcl=MODES[mode])
     with monkeypatch.context() as patch:
-        patch.setattr(records.Checkpoint, "save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         for done in range(4):
             with pytest.raises(Killed):
                 stage.main()
@@ -344,7 +385,7 @@ def test_killed_while_the_results_are_written_gives_the_same_bytes(project, fini
 
     project()
     with monkeypatch.context() as patch:
-        patch.setattr(records, "write_text", die)
+        patch.setattr(files, "write_text", die)
         with pytest.raises(Killed):
             stage.main()
     monkeypatch.setattr(loop, "train_epoch", die)  # nothing is left to train
@@ -354,8 +395,13 @@ def test_killed_while_the_results_are_written_gives_the_same_bytes(project, fini
 
 @pytest.mark.parametrize("threshold", [None, 0.1 + 0.2])
 def test_a_checkpoint_holds_the_whole_state(project, threshold):
-    given, checkpoint = task(statistics_group=4), records.Checkpoint("x", "y")
-    state = loop.State(build(Embedder, 5, "narrow"), np.arange(len(given.target.rows)), epoch=3, threshold=threshold)
+    given, checkpoint = task(statistics_group=4), Checkpoint("x", "y")
+    state = loop.State(
+        build(Embedder, 5, "narrow"),
+        np.arange(len(given.target.rows)),
+        epoch=3,
+        threshold=threshold,
+    )
     state.history = [{"epoch": 3, "ari": 1 / 3, "clusters": 7, "loss_source": None}]
     loop.begin(state, given, warming=False)
     loop.train_epoch(state, given)
@@ -366,7 +412,10 @@ def test_a_checkpoint_holds_the_whole_state(project, threshold):
     assert np.array_equal(again.labels, state.labels)
     for name in ("rows", "labels"):
         assert torch.equal(getattr(again.memory, name), getattr(state.memory, name))
-    for tensors in (lambda run: run.network.state_dict(), lambda run: records.optimiser_tensors(run.optimiser)):
+    for tensors in (
+        lambda run: run.network.state_dict(),
+        lambda run: optimizer_tensors(run.optimizer),
+    ):
         before, after = tensors(state), tensors(again)
         assert set(before) == set(after)
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -375,8 +424,11 @@ def test_a_checkpoint_holds_the_whole_state(project, threshold):
 @pytest.mark.parametrize("change", ["seed", "parameter", "pixels", "weights"])
 def test_other_inputs_do_not_go_on_from_this_state(project, change, monkeypatch, capsys):
     weights = Path("start.safetensors")
-    records.save_tensors(weights, build(Embedder, 0, "narrow").state_dict())
-    given = {"network": {"weights": str(weights)}, "spcl": {"warmup_epochs": 1, "epochs": 1, "steps": 1}}
+    save_tensors(weights, build(Embedder, 0, "narrow").state_dict())
+    given = {
+        "network": {"weights": str(weights)},
+        "spcl": {"warmup_epochs": 1, "epochs": 1, "steps": 1},
+    }
     project(**given)
     with monkeypatch.context() as patch:
         patch.setattr(stage, "_write", lambda *_: (_ for _ in ()).throw(Killed))
@@ -389,13 +441,16 @@ def test_other_inputs_do_not_go_on_from_this_state(project, change, monkeypatch,
     elif change == "pixels":  # prepared in another way from the same files
         np.load(stage.TARGET / "pixels.npy", mmap_mode="r+")[:] ^= 1
     else:
-        records.save_tensors(weights, build(Embedder, 1, "narrow").state_dict())
+        save_tensors(weights, build(Embedder, 1, "narrow").state_dict())
     project(**given)
     capsys.readouterr()
     stage.main()
     said = capsys.readouterr().out
     assert "going on after" not in said
-    reasons = {"seed": "seed 0 there, 1 asked for", "parameter": "spcl.momentum 0.2 there, 0.3 asked for"}
+    reasons = {
+        "seed": "seed 0 there, 1 asked for",
+        "parameter": "spcl.momentum 0.2 there, 0.3 asked for",
+    }
     assert reasons.get(change, "other input files or code") in said
 
 
@@ -408,7 +463,9 @@ def test_the_exported_network_is_the_targets_branch(project, monkeypatch):
     def keep(network):
         target = domain(ImageStore(stage.TARGET))
         pictures = list(target.clean(task().settings, torch.device("cpu")))
-        kept.append((embed(network, pictures), sum(isinstance(m, DomainNorm) for m in network.modules())))
+        kept.append(
+            (embed(network, pictures), sum(isinstance(m, DomainNorm) for m in network.modules()))
+        )
         for module in network.modules():
             if isinstance(module, DomainNorm):
                 assert not torch.equal(module.source.running_mean, module.target.running_mean)
@@ -417,7 +474,7 @@ def test_the_exported_network_is_the_targets_branch(project, monkeypatch):
     monkeypatch.setattr(stage, "keep_target", keep)
     project()
     stage.main()
-    tensors, facts = records.load_tensors(stage.NETWORK)
+    tensors, facts = load_tensors(stage.NETWORK)
     plain = Embedder(facts["architecture"])
     assert set(tensors) == set(plain.state_dict())
     assert {name.split(".")[0] for name in tensors} == {"backbone", "neck"}
@@ -435,7 +492,7 @@ def test_without_a_source_in_groups_or_not(project, group):
     table = epochs()
     assert table["loss_source"].isna().all()
     assert (table["loss_target"] > 0).all()
-    tensors = records.load_tensors(stage.NETWORK)[0]
+    tensors = load_tensors(stage.NETWORK)[0]
     assert set(tensors) == set(Embedder("narrow").state_dict())
     assert not tensors["neck.bias"].any(), "frozen without a source, as in SpCL"
 
@@ -457,7 +514,10 @@ def test_no_warm_up_starts_with_both_branches_equal(project):
     branches = [m for m in state.network.modules() if isinstance(m, DomainNorm)]
     assert branches
     for branch in branches:
-        assert all(torch.equal(a, b) for a, b in zip(branch.source.buffers(), branch.target.buffers(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(branch.source.buffers(), branch.target.buffers(), strict=True)
+        )
     after = keep_target(state.network).state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
@@ -479,7 +539,9 @@ def test_the_memory_begins_with_class_means_and_images(project):
         torch.testing.assert_close(rows[PERSONS:], images, rtol=0, atol=1e-5)
         assert state.memory.labels.tolist() == list(range(len(rows)))
         measured = not torch.equal(state.network.neck.target.running_mean, torch.zeros(128))
-        assert measured == (warmup > 0), "the target's statistics, which a warm-up on the source did not see"
+        assert measured == (warmup > 0), (
+            "the target's statistics, which a warm-up on the source did not see"
+        )
 
 
 def test_the_warm_up_learns_the_source_and_leaves_the_target_alone(project, finished):
@@ -488,7 +550,7 @@ def test_the_warm_up_learns_the_source_and_leaves_the_target_alone(project, fini
     for _ in range(2):
         given = task()
         state = loop.State(build(Embedder, 5, "narrow"), np.full(len(given.target.rows), -1))
-        loop.run(state, given, records.Checkpoint("x", "y"), lambda _: None, 2)
+        loop.run(state, given, Checkpoint("x", "y"), lambda _: None, 2)
         assert isinstance(state.network, IdentityNetwork)
         assert state.network.classifier.out_features == PERSONS
         assert (state.labels == -1).all()
@@ -508,8 +570,12 @@ def test_a_step_of_the_warm_up_is_cross_entropy_and_triplet(project):
     (images, (persons,)) = next(iter(loop.joint_batches(given, None, "train", 0, 1)))
     assert images.shape[0] == SMALL["batch"], "the target is left out"
     outputs = copy.deepcopy(network).outputs(images)
-    expected = functional.cross_entropy(outputs.logits, persons) + batch_hard_triplet(outputs.pooled, persons)
-    assert float(loop.supervised_step(network, images, persons)) == pytest.approx(float(expected.detach()))
+    expected = functional.cross_entropy(outputs.logits, persons) + batch_hard_triplet(
+        outputs.pooled, persons
+    )
+    assert float(loop.supervised_step(network, images, persons)) == pytest.approx(
+        float(expected.detach())
+    )
     assert network.classifier.weight.grad.any()
     assert network.backbone.conv1.weight.grad.any()
 
@@ -517,22 +583,24 @@ def test_a_step_of_the_warm_up_is_cross_entropy_and_triplet(project):
 def test_weights_of_a_file(project):
     """With true labels and `start: weights` nothing is trained: what comes out is what went in."""
     network = build(Embedder, 11, "narrow")
-    records.save_tensors(Path("kept/start.safetensors"), network.state_dict())
+    save_tensors(Path("kept/start.safetensors"), network.state_dict())
     chosen = {"weights": "kept/start.safetensors", "start": "weights"}
     project(network=chosen, train={"setting": "supervised"})
     stage.main()
-    tensors = records.load_tensors(stage.NETWORK)[0]
+    tensors = load_tensors(stage.NETWORK)[0]
     assert all(torch.equal(tensors[name], value) for name, value in network.state_dict().items())
 
 
 def test_another_size_of_the_network_input(project, finished, monkeypatch):
     shapes = set()
     forward = Embedder.forward
-    monkeypatch.setattr(Embedder, "forward", lambda self, x: (shapes.add(tuple(x.shape[1:])), forward(self, x))[1])
+    monkeypatch.setattr(
+        Embedder, "forward", lambda self, x: (shapes.add(tuple(x.shape[1:])), forward(self, x))[1]
+    )
     project(spcl={"height": 48, "warmup_epochs": 1, "epochs": 1})
     stage.main()
     assert shapes == {(3, 48, WIDTH)}
-    facts = records.load_tensors(stage.NETWORK)[1]
+    facts = load_tensors(stage.NETWORK)[1]
     assert (facts["height"], facts["width"]) == (48, WIDTH)
 
 
@@ -550,7 +618,9 @@ def test_learning_rates_of_a_warm_up(warmup, late):
     """Only epochs within its last quarter are slow; SpCL's own schedule starts behind it."""
     given = settings(warmup_epochs=warmup, warmup_rate=0.5)
     rates = [loop.learning_rate(epoch, given) for epoch in range(warmup + 21)]
-    assert rates == pytest.approx([0.5] * (warmup - late) + [0.05] * late + [3.5e-4] * 20 + [3.5e-5])
+    assert rates == pytest.approx(
+        [0.5] * (warmup - late) + [0.05] * late + [3.5e-4] * 20 + [3.5e-5]
+    )
 
 
 def test_adam_runs_at_the_rate_of_the_epoch(project, monkeypatch):
@@ -567,7 +637,9 @@ def test_adam_runs_at_the_rate_of_the_epoch(project, monkeypatch):
     stage.main()
     rates = [0.0035] * 2 + [0.001, 0.0001, 0.00001]
     assert [rate for rate, _, _ in used] == pytest.approx(list(np.repeat(rates, SMALL["steps"])))
-    assert {rest for _, *rest in map(tuple, used) for rest in [tuple(rest)]} == {(0.0005, (0.9, 0.999))}
+    assert {rest for _, *rest in map(tuple, used) for rest in [tuple(rest)]} == {
+        (0.0005, (0.9, 0.999))
+    }
     assert list(epochs()["learning_rate"]) == pytest.approx(rates)
 
 
@@ -588,7 +660,11 @@ def test_true_labels_need_no_clustering(project, setting, monkeypatch):
 
 def test_true_labels_and_no_start_of_ours_train_nothing(project):
     """DVC wants every output, so the folder of the curves is there, and empty."""
-    project(train={"setting": "semi-supervised"}, network={"start": "weights"}, spcl={"batch": 512, "k1": 500})
+    project(
+        train={"setting": "semi-supervised"},
+        network={"start": "weights"},
+        spcl={"batch": 512, "k1": 500},
+    )
     stage.main()
     assert len(epochs()) == 0
     assert (stage.METRICS / "plots/metrics").is_dir()
@@ -627,19 +703,26 @@ def test_batches_are_source_then_target_with_their_memory_rows(project, monkeypa
         assert of_source.shape == of_target.shape == (12,)
         assert int(of_source.max()) < PERSONS <= int(of_target.min())
         position = of_target.numpy() - PERSONS
-        assert torch.equal(images[12:], given.target.pictures(position, given.settings, given.device))
+        assert torch.equal(
+            images[12:], given.target.pictures(position, given.settings, given.device)
+        )
         assert np.unique(of_source.numpy(), return_counts=True)[1].tolist() == [4, 4, 4]
         groups = position.reshape(3, 4)
         assert (clusters[groups] == clusters[groups[:, :1]]).all()
         anchor, others = given.target.cameras[groups[:, :1]], given.target.cameras[groups[:, 1:]]
-        mixed = [len(set(given.target.cameras[clusters == label])) > 1 for label in clusters[groups[:, 0]]]
+        mixed = [
+            len(set(given.target.cameras[clusters == label])) > 1
+            for label in clusters[groups[:, 0]]
+        ]
         assert (anchor != others)[mixed].all(), "positives come from other cameras"
 
 
 def test_epochs_and_domains_draw_differently(project):
     given = task()
     clusters = np.arange(len(given.target.rows)) // 12
-    draws = [next(iter(loop.joint_batches(given, clusters, "train", epoch, 1)))[1] for epoch in (2, 2, 3)]
+    draws = [
+        next(iter(loop.joint_batches(given, clusters, "train", epoch, 1)))[1] for epoch in (2, 2, 3)
+    ]
     assert all(torch.equal(a, b) for a, b in zip(draws[0], draws[1], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(draws[0], draws[2], strict=True))
 
@@ -651,8 +734,12 @@ def clustered(rows, source_rows=0, **change):
     """A state whose memory holds `rows` (N, D) behind `source_rows` rows of a source, and its task."""
     persons = np.arange(len(rows)) // 4
     target = Domain(None, np.arange(len(rows)), persons, np.zeros(len(rows), np.int64))
-    source = Domain(None, np.arange(source_rows), np.arange(source_rows), np.zeros(source_rows, np.int64))
-    given = loop.Task(settings(**change), target, source if source_rows else None, torch.device("cpu"), 0)
+    source = Domain(
+        None, np.arange(source_rows), np.arange(source_rows), np.zeros(source_rows, np.int64)
+    )
+    given = loop.Task(
+        settings(**change), target, source if source_rows else None, torch.device("cpu"), 0
+    )
     before = torch.nn.functional.normalize(torch.ones(source_rows, rows.shape[1]))
     stacked = torch.cat([before, torch.from_numpy(rows)])
     memory = HybridMemory(stacked, torch.arange(len(stacked)))
@@ -700,7 +787,7 @@ def test_no_cluster_in_the_first_epoch(project, monkeypatch):
     monkeypatch.setattr(loop, "cluster", lambda similarity, *_: all_noise(similarity.shape[0]))
     project(spcl={"warmup_epochs": 1})
     with pytest.raises(
-        records.InputError, match=r"first clustering of 72 images found no cluster at spcl\.radius 0\.55"
+        InputError, match=r"first clustering of 72 images found no cluster at spcl\.radius 0\.55"
     ):
         stage.main()
     assert not stage.LABELS.exists()
@@ -744,7 +831,10 @@ def test_images_that_do_not_divide_by_the_batch(project):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k1": 73}, r"spcl\.k1: 73 neighbours exceed the 72 visible training images of data/images/target/table\.csv"),
+        (
+            {"k1": 73},
+            r"spcl\.k1: 73 neighbours exceed the 72 visible training images of data/images/target/table\.csv",
+        ),
         ({"k2": 7}, r"spcl\.k2: 7 exceeds spcl\.k1, 6"),
         (
             {"batch": 80, "source": "none"},
@@ -754,16 +844,24 @@ def test_images_that_do_not_divide_by_the_batch(project):
             {"batch": 25},
             r"spcl\.batch: 25 exceeds the 24 images that 6 identities of data/images/source/table\.csv giv",
         ),
-        ({"statistics_group": 5}, r"spcl\.batch: 12 images do not divide into groups of 5 \(spcl\.statistics_group\)"),
+        (
+            {"statistics_group": 5},
+            r"spcl\.batch: 12 images do not divide into groups of 5 \(spcl\.statistics_group\)",
+        ),
         ({"statistics_group": 24}, r"spcl\.batch: 12 images do not divide into groups of 24"),
-        ({"radius": 0.99}, r"spcl\.radius: 0\.99 ± 0\.02 \(spcl\.radius_gap\) is not between 0 and 1"),
+        (
+            {"radius": 0.99},
+            r"spcl\.radius: 0\.99 ± 0\.02 \(spcl\.radius_gap\) is not between 0 and 1",
+        ),
         ({"radius": 0.01}, r"spcl\.radius: 0\.01 ± 0\.02"),
     ],
 )
-def test_parameters_that_do_not_fit_are_refused_before_the_first_epoch(project, change, message, monkeypatch):
+def test_parameters_that_do_not_fit_are_refused_before_the_first_epoch(
+    project, change, message, monkeypatch
+):
     monkeypatch.setattr(loop, "train_epoch", lambda *_: pytest.fail("hours of warm-up for nothing"))
     project(spcl=change)
-    with pytest.raises(records.InputError, match=message):
+    with pytest.raises(InputError, match=message):
         stage.main()
 
 
@@ -772,7 +870,7 @@ def test_a_small_target_is_no_fault_where_only_the_source_is_learnt(project):
     few = dataclasses.replace(given.target, rows=given.target.rows[:3])
     check(given.settings, few, given.source, given.settings.warmup_epochs)
     check(dataclasses.replace(given.settings, batch=512), few, given.source, 0)
-    with pytest.raises(records.InputError, match=r"spcl\.batch: 16 exceeds the 3 visible"):
+    with pytest.raises(InputError, match=r"spcl\.batch: 16 exceeds the 3 visible"):
         check(given.settings, few, None, given.settings.warmup_epochs)
 
 
@@ -782,7 +880,7 @@ def test_a_source_with_one_identity(tmp_path, monkeypatch):
     make_source(persons=1)
     write_params()
     with pytest.raises(
-        records.InputError, match=r"source/table\.csv: all visible training images show one identity, exp"
+        InputError, match=r"source/table\.csv: all visible training images show one identity, exp"
     ):
         stage.main()
 
@@ -794,7 +892,9 @@ def test_an_empty_source_is_missed_only_where_it_is_wanted(tmp_path, monkeypatch
     write_params(spcl=USL | {"warmup_epochs": 0, "epochs": 1, "radius": 0.7})
     stage.main()
     write_params()
-    with pytest.raises(records.InputError, match=r"data/images/source/table\.csv: no visible training images"):
+    with pytest.raises(
+        InputError, match=r"data/images/source/table\.csv: no visible training images"
+    ):
         stage.main()
 
 
@@ -815,11 +915,13 @@ def test_a_loss_that_is_not_finite_ends_the_run(project, monkeypatch):
 
 def test_weights_that_do_not_fit(project):
     project(network={"weights": "nowhere.safetensors"})
-    with pytest.raises(records.InputError, match=r"network\.weights: nowhere\.safetensors: .*not here"):
+    with pytest.raises(InputError, match=r"network\.weights: nowhere\.safetensors: .*not here"):
         stage.main()
-    records.save_tensors(Path("wide.safetensors"), {"backbone.conv1.weight": torch.zeros(8, 3, 3, 3)})
+    save_tensors(Path("wide.safetensors"), {"backbone.conv1.weight": torch.zeros(8, 3, 3, 3)})
     project(network={"weights": "wide.safetensors"})
-    with pytest.raises(records.InputError, match=r"wide\.safetensors: .*backbone\.conv1\.weight: found \[8, 3, 3, 3\]"):
+    with pytest.raises(
+        InputError, match=r"wide\.safetensors: .*backbone\.conv1\.weight: found \[8, 3, 3, 3\]"
+    ):
         stage.main()
 
 
@@ -828,7 +930,7 @@ def test_imagenet_weights_fill_the_backbone(project, monkeypatch):
     monkeypatch.setattr(stage, "imagenet_weights", lambda architecture: stored)
     project(network={"weights": "imagenet", "start": "weights"}, train={"setting": "supervised"})
     stage.main()
-    tensors = records.load_tensors(stage.NETWORK)[0]
+    tensors = load_tensors(stage.NETWORK)[0]
     assert all(torch.equal(tensors[f"backbone.{name}"], value) for name, value in stored.items())
     fresh = build(Embedder, seeds.derive(0, "pseudo_label", "weights"), "narrow").state_dict()
     assert not torch.equal(fresh["backbone.conv1.weight"], stored["conv1.weight"])

@@ -23,10 +23,15 @@ def problems(draw, levels=None, everybody=False):
     gallery_ids = rng.integers(0, draw(st.integers(1, 9)), gallery)
     query_ids = rng.choice(gallery_ids, queries) if everybody else rng.integers(0, 10, queries)
     if levels is None:
-        similarity = rng.permutation(queries * gallery).reshape(queries, gallery) / (queries * gallery) * 2 - 1
+        similarity = (
+            rng.permutation(queries * gallery).reshape(queries, gallery) / (queries * gallery) * 2
+            - 1
+        )
     else:
         similarity = rng.integers(-levels, levels + 1, (queries, gallery)) / levels
-    excluded = rng.random((queries, gallery)) < 0.3 if draw(st.booleans()) and not everybody else None
+    excluded = (
+        rng.random((queries, gallery)) < 0.3 if draw(st.booleans()) and not everybody else None
+    )
     return similarity.astype(draw(FLOATS)), query_ids, gallery_ids, excluded
 
 
@@ -40,7 +45,9 @@ def twin(similarity, query_ids, gallery_ids, excluded=None, unique_ids=False, ma
         positions = [place for place, person in enumerate(met, start=1) if person == query_ids[q]]
         if not positions:
             continue
-        precisions.append(sum(j / place for j, place in enumerate(positions, start=1)) / len(positions))
+        precisions.append(
+            sum(j / place for j, place in enumerate(positions, start=1)) / len(positions)
+        )
         penalties.append(len(positions) / positions[-1])
         listed = list(dict.fromkeys(met)) if unique_ids else met
         curves.append([query_ids[q] in listed[: rank + 1] for rank in range(max_rank)])
@@ -79,7 +86,9 @@ def test_order_of_the_gallery_does_not_matter_without_ties(problem, unique_ids, 
 def test_only_the_order_of_similarities_counts(problem, unique_ids):
     similarity, query_ids, gallery_ids, excluded = problem
     there = score_ranking(similarity, query_ids, gallery_ids, excluded, unique_ids)
-    assert_same(there, score_ranking(similarity * 4 - 1, query_ids, gallery_ids, excluded, unique_ids))
+    assert_same(
+        there, score_ranking(similarity * 4 - 1, query_ids, gallery_ids, excluded, unique_ids)
+    )
 
 
 @given(problems(levels=2, everybody=True), st.booleans(), st.integers(0, 2**32 - 1))
@@ -115,7 +124,11 @@ def test_blocks_of_queries_give_the_same_bits(problem, unique_ids, size):
     blocks = [slice(start, start + size) for start in range(0, len(query_ids), size)]
     parts = [
         score_queries(
-            similarity[block], query_ids[block], gallery_ids, None if excluded is None else excluded[block], unique_ids
+            similarity[block],
+            query_ids[block],
+            gallery_ids,
+            None if excluded is None else excluded[block],
+            unique_ids,
         )
         for block in blocks
     ]
@@ -141,7 +154,9 @@ def test_excluding_is_the_same_as_leaving_out():
     excluded = np.broadcast_to(gone, similarity.shape)
     for unique_ids in (False, True):
         inside = score_ranking(similarity, np.arange(6), ids, excluded, unique_ids)
-        assert_same(inside, score_ranking(similarity[:, ~gone], np.arange(6), ids[~gone], None, unique_ids))
+        assert_same(
+            inside, score_ranking(similarity[:, ~gone], np.arange(6), ids[~gone], None, unique_ids)
+        )
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
@@ -149,9 +164,9 @@ def test_excluding_is_the_same_as_leaving_out():
 def test_of_equal_similarities_the_lower_position_ranks_first(kind, unique_ids):
     similarity = np.array([[0, 1, 1, 0]], dtype=kind)
     for ids, rank in (([5, 5, 7, 5], 2), ([5, 7, 5, 5], 1), ([7, 5, 5, 5], 2 if unique_ids else 3)):
-        assert score_ranking(similarity, [7], ids, None, unique_ids).cmc.tolist() == [0.0] * (rank - 1) + [1.0] * (
-            21 - rank
-        )
+        assert score_ranking(similarity, [7], ids, None, unique_ids).cmc.tolist() == [0.0] * (
+            rank - 1
+        ) + [1.0] * (21 - rank)
     assert top_ranked(similarity, count=4).tolist() == [[1, 2, 0, 3]]
 
 
@@ -193,11 +208,14 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
     for block in (1, 130):
         monkeypatch.setattr(ranking, "BLOCK", block)
         assert_same(score_ranking(*problem, unique_ids=True), whole)
-        np.testing.assert_array_equal(top_ranked(similarity), top_ranked(similarity, np.zeros((50, 40), dtype=bool)))
+        np.testing.assert_array_equal(
+            top_ranked(similarity), top_ranked(similarity, np.zeros((50, 40), dtype=bool))
+        )
 
 
 @pytest.mark.parametrize(
-    "name", ["sysu_allsearch", "sysu_indoor", "sysu_multishot", "sysu_fewids", "regdb_v2t", "regdb_t2v"]
+    "name",
+    ["sysu_allsearch", "sysu_indoor", "sysu_multishot", "sysu_fewids", "regdb_v2t", "regdb_t2v"],
 )
 def test_reference_numbers(gold, name):
     expected = gold(f"otla/eval_{name}.npz")
@@ -207,14 +225,18 @@ def test_reference_numbers(gold, name):
         similarity = -expected["dist"].astype(kind)
         scores = score_ranking(similarity, expected["q_ids"], expected["g_ids"], excluded, sysu)
         curve = expected["cmc"]
-        np.testing.assert_allclose(scores.cmc, np.pad(curve, (0, 20 - len(curve)), mode="edge"), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            scores.cmc, np.pad(curve, (0, 20 - len(curve)), mode="edge"), rtol=0, atol=1e-6
+        )
         np.testing.assert_allclose(scores.mean_ap, expected["mAP"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(scores.mean_inp, expected["mINP"], rtol=0, atol=1e-6)
         assert scores.queries == expected["n_valid_query"]
         assert scores.unmatched == len(expected["q_ids"]) - expected["n_valid_query"]
     if sysu:
         images = score_ranking(similarity, expected["q_ids"], expected["g_ids"], excluded)
-        np.testing.assert_allclose(images.cmc, expected["standard_cmc_not_returned"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            images.cmc, expected["standard_cmc_not_returned"], rtol=0, atol=1e-6
+        )
 
 
 def test_lists_of_different_length(gold):
@@ -277,23 +299,40 @@ def test_bad_input(similarity, query_ids, gallery_ids, excluded, message):
 
 def test_inner_products_are_exact():
     rng = np.random.default_rng(2)
-    queries, gallery = rng.normal(size=(7, 33)).astype(np.float32), rng.normal(size=(90, 33)).astype(np.float32)
+    queries, gallery = (
+        rng.normal(size=(7, 33)).astype(np.float32),
+        rng.normal(size=(90, 33)).astype(np.float32),
+    )
     similarity = inner_products(queries, gallery)
     assert similarity.dtype == np.float32
-    np.testing.assert_allclose(similarity, queries.astype(float) @ gallery.astype(float).T, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        similarity, queries.astype(float) @ gallery.astype(float).T, rtol=0, atol=1e-5
+    )
     # strided and float64 input is taken as it is meant
-    np.testing.assert_allclose(inner_products(queries.astype(float)[::2], gallery), similarity[::2], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        inner_products(queries.astype(float)[::2], gallery), similarity[::2], rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [1, 90, 200, None])
 def test_inner_products_by_blocks(size, monkeypatch):
     rng = np.random.default_rng(2)
-    queries, gallery = rng.integers(-8, 9, (7, 33)) / 8, rng.integers(-8, 9, (90, 33)) / 8  # their sums are exact
+    queries, gallery = (
+        rng.integers(-8, 9, (7, 33)) / 8,
+        rng.integers(-8, 9, (90, 33)) / 8,
+    )  # their sums are exact
     monkeypatch.setattr(index, "BLOCK", 300)
     blocks = list(inner_product_blocks(queries, gallery, size))
-    assert [len(values) for _, values in blocks] == {1: [1] * 7, 90: [1] * 7, 200: [2, 2, 2, 1], None: [3, 3, 1]}[size]
+    assert [len(values) for _, values in blocks] == {
+        1: [1] * 7,
+        90: [1] * 7,
+        200: [2, 2, 2, 1],
+        None: [3, 3, 1],
+    }[size]
     assert np.concatenate([np.arange(7)[block] for block, _ in blocks]).tolist() == list(range(7))
-    np.testing.assert_array_equal(np.concatenate([values for _, values in blocks]), inner_products(queries, gallery))
+    np.testing.assert_array_equal(
+        np.concatenate([values for _, values in blocks]), inner_products(queries, gallery)
+    )
 
 
 def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
@@ -315,8 +354,16 @@ def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
 @pytest.mark.parametrize(
     ("queries", "gallery", "message"),
     [
-        (np.array([[0.0, 1.0], [np.nan, 0.0]]), np.eye(2), "queries: row 1 of 2 holds a value that is not finite"),
-        (np.eye(2), np.array([[np.inf, 0.0]]), "gallery: row 0 of 1 holds a value that is not finite"),
+        (
+            np.array([[0.0, 1.0], [np.nan, 0.0]]),
+            np.eye(2),
+            "queries: row 1 of 2 holds a value that is not finite",
+        ),
+        (
+            np.eye(2),
+            np.array([[np.inf, 0.0]]),
+            "gallery: row 0 of 1 holds a value that is not finite",
+        ),
         (np.eye(2), np.eye(3), "queries have 2 dimensions, the gallery has 3"),
         (np.ones(2), np.eye(2), r"queries: expected rows \(N, D\)"),
     ],

@@ -44,7 +44,9 @@ def test_page_needs_nothing_from_elsewhere(page: str) -> None:
             assert address.startswith(("data:", "#"))
             assert not address.startswith("#") or address[1:] in ids
     assert not re.search(r"url\((?!#)|@import|http-equiv=.refresh", page)
-    policy = next(a["content"] for a in reader.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for a in reader.all("meta") if a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert "default-src 'none'" in policy
     assert len(page.encode()) < 3_000_000
 
@@ -76,15 +78,21 @@ def test_page_suits_light_dark_and_paper(page: str) -> None:
         declared = set(re.findall(r"--([a-z-]+):", block))
         assert not declared or set(re.findall(r"var\(--([a-z-]+)\)", page)) <= declared
     assert not any(color in page for color in figures.STAND_INS.values())
-    assert not re.search(r"(fill|stroke): #", page[page.index("</style>") :])  # would not follow the scheme
+    assert not re.search(
+        r"(fill|stroke): #", page[page.index("</style>") :]
+    )  # would not follow the scheme
 
 
 @pytest.mark.parametrize("block", ["light", "dark"])
 def test_letters_stand_out_from_what_is_behind(block: str) -> None:
     """WCAG 2.1: text needs a contrast of 4.5."""
-    blocks = (ROOT / "stages/report/page.css").read_text().split("@media (prefers-color-scheme: dark)")
+    blocks = (
+        (ROOT / "stages/report/page.css").read_text().split("@media (prefers-color-scheme: dark)")
+    )
     css = blocks[0] if block == "light" else blocks[1]
-    colors = dict(reversed(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", css)))  # the first of a name counts
+    colors = dict(
+        reversed(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", css))
+    )  # the first of a name counts
 
     def luminance(color: str) -> float:
         parts = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
@@ -95,7 +103,18 @@ def test_letters_stand_out_from_what_is_behind(block: str) -> None:
         low, high = sorted((luminance(colors[one]), luminance(colors[other])))
         return (high + 0.05) / (low + 0.05)
 
-    for name in ("ink", "muted", "visible", "infrared", "full", "alone", "other", "right", "wrong", *charts.PERSONS):
+    for name in (
+        "ink",
+        "muted",
+        "visible",
+        "infrared",
+        "full",
+        "alone",
+        "other",
+        "right",
+        "wrong",
+        *charts.PERSONS,
+    ):
         assert min(contrast(name, "ground"), contrast(name, "card")) >= 4.5, name
     assert contrast("warning-ink", "warning") >= 4.5
 
@@ -104,7 +123,9 @@ def figures_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "metrics/figures").iterdir()}
 
 
-def test_same_bytes_twice_but_for_run_times(folder: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_bytes_twice_but_for_run_times(
+    folder: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(folder / "logs/train.json", {"seconds": 3725.0})
     before = figures_of(folder)
     again = page_of(folder, monkeypatch, figures=True)
@@ -117,7 +138,13 @@ def test_same_bytes_twice_but_for_run_times(folder: Path, page: str, monkeypatch
 def test_figures_are_small_png_files(folder: Path, page: str) -> None:
     files = figures_of(folder)
     assert sorted(files) == [
-        *("attention.png", "cmc.png", "comparison_ablation.png", "embeddings.png", "infrared_labels.png"),
+        *(
+            "attention.png",
+            "cmc.png",
+            "comparison_ablation.png",
+            "embeddings.png",
+            "infrared_labels.png",
+        ),
         *("label_counts.png", "losses.png", "visible_labels.png"),
     ]
     assert sum(map(len, files.values())) < 600_000
@@ -147,12 +174,16 @@ def test_one_gallery_has_no_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_curves_below_zero_stay_in_the_drawing() -> None:
     y = np.array([0.2, -0.05])
-    chart = charts.Chart("ARI", "epoch", (charts.Series("ARI", np.array([1.0, 2.0]), y, "full"),), top=1)
+    chart = charts.Chart(
+        "ARI", "epoch", (charts.Series("ARI", np.array([1.0, 2.0]), y, "full"),), top=1
+    )
     svg = figures.draw(chart, "x")
     path = re.search(r'<path d="([^"]*)"[^>]*stroke: var\(--full\); stroke-width: 1\.8', svg)
     assert path is not None
     ends = [float(part.split()[-1]) for part in re.split("[ML]", path[1])[1:]]
-    assert ends[0] < ends[1] <= charts.HEIGHT * (1 - 0.165) + 0.01  # downwards, and above the labels of the axis
+    assert (
+        ends[0] < ends[1] <= charts.HEIGHT * (1 - 0.165) + 0.01
+    )  # downwards, and above the labels of the axis
     assert svg == figures.draw(chart, "x") != figures.draw(chart, "y")
     assert "ARI from 0.2 at 1 to -0.05 at 2" in svg
 
@@ -164,10 +195,16 @@ def test_frames_and_marks_follow_the_ranking(folder: Path, page: str) -> None:
     kinds = [a.get("class") for tag, a in seen if tag == "figure"]
     marks = [a["alt"] for tag, a in seen if tag == "img" and a["alt"].startswith("Rank ")]
     shown = ranking.loc[ranking["rank"] <= pictures.SHOWN].groupby("query")["correct"].sum()
-    asked = ranking["query"].unique()[[0, 2, 4, 6]]  # each test identity once; both modes have the same lists
+    asked = ranking["query"].unique()[
+        [0, 2, 4, 6]
+    ]  # each test identity once; both modes have the same lists
     expected = 2 * int(shown.loc[asked].sum())
     assert kinds.count("right") == sum(", right:" in mark for mark in marks) == expected > 0
-    assert kinds.count("wrong") == sum(", wrong:" in mark for mark in marks) == 2 * 4 * pictures.SHOWN - expected
+    assert (
+        kinds.count("wrong")
+        == sum(", wrong:" in mark for mark in marks)
+        == 2 * 4 * pictures.SHOWN - expected
+    )
     words = "".join(reader.words)
     assert words.count("✓ ") == sum(a.get("class") == "right" for a in reader.all("figure"))
     # four cameras an identity, in order; whoever is not found at once is a failure too
@@ -178,19 +215,39 @@ def test_frames_and_marks_follow_the_ranking(folder: Path, page: str) -> None:
 def test_failures_are_folded_up_the_hardest_first(page: str) -> None:
     reader = Reader(page)
     assert [a for a in reader.all("details") if "open" in a] == []
-    assert "Hardest failures first: 3 persons, from 6 queries whose first answer is wrong" in reader.words
+    assert (
+        "Hardest failures first: 3 persons, from 6 queries whose first answer is wrong"
+        in reader.words
+    )
     asked = [a["alt"] for tag, a, inside in reader.elements if "details" in inside and tag == "img"]
     asked = [alt for alt in asked if alt.startswith("Query")]
     assert asked == 2 * [f"Query: person {person}, camera 3" for person in (8, 7, 6)]
 
 
 def test_hardness_is_the_depth_of_the_first_right_answer_then_certainty() -> None:
-    found = {1: [1, 0, 0], 2: [0, 0, 1], 3: [0, 0, 0], 4: [0, 1, 1], 5: [0, 0, 0], 6: [0, 1, 0]}  # by rank
+    found = {
+        1: [1, 0, 0],
+        2: [0, 0, 1],
+        3: [0, 0, 0],
+        4: [0, 1, 1],
+        5: [0, 0, 0],
+        6: [0, 1, 0],
+    }  # by rank
     surest = {1: 0.9, 2: 0.9, 3: 0.4, 4: 0.5, 5: 0.6, 6: 0.7}
-    rows = [(q, rank, surest[q] - rank / 10, c) for q, right in found.items() for rank, c in enumerate(right, 1)]
+    rows = [
+        (q, rank, surest[q] - rank / 10, c)
+        for q, right in found.items()
+        for rank, c in enumerate(right, 1)
+    ]
     ranking = pd.DataFrame(rows, columns=["query", "rank", "similarity", "correct"])
     assert pictures.hardest_queries(ranking).tolist() == [5, 3, 2, 6, 4]
-    assert pictures.hardest_queries(ranking.sample(frac=1, random_state=0)).tolist() == [5, 3, 2, 6, 4]
+    assert pictures.hardest_queries(ranking.sample(frac=1, random_state=0)).tolist() == [
+        5,
+        3,
+        2,
+        6,
+        4,
+    ]
     assert len(pictures.hardest_queries(ranking.loc[ranking["query"] == 1])) == 0
 
 
@@ -228,7 +285,9 @@ def test_real_data_stand_beside_the_papers_numbers(
     assert len(differs) == (setting == "supervised")
 
 
-def test_no_logs_no_source_no_clustering_one_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_logs_no_source_no_clustering_one_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_run(tmp_path, "synthetic", "supervised", "none")
     (tmp_path / "logs/train.json").unlink()
     epochs = pd.read_csv(tmp_path / "metrics/pseudo_label/epochs.csv")
@@ -236,7 +295,13 @@ def test_no_logs_no_source_no_clustering_one_mode(tmp_path: Path, monkeypatch: p
     labels = pd.read_csv(tmp_path / "data/labels/infrared.csv")
     write(tmp_path / "data/labels/infrared.csv", labels.assign(label=-1))
     trained = pd.read_csv(tmp_path / "metrics/train/epochs.csv").iloc[:1]
-    empty = ["accuracy_transport", "transport_iterations", "discriminator", "alignment", "ce_infrared"]
+    empty = [
+        "accuracy_transport",
+        "transport_iterations",
+        "discriminator",
+        "alignment",
+        "ce_infrared",
+    ]
     write(tmp_path / "metrics/train/epochs.csv", trained.assign(**dict.fromkeys(empty)))
     facts = json.loads((tmp_path / "data/rankings/protocol.json").read_text())
     write(tmp_path / "data/rankings/protocol.json", facts | {"modes": ["all"]})
@@ -247,7 +312,9 @@ def test_no_logs_no_source_no_clustering_one_mode(tmp_path: Path, monkeypatch: p
     assert "training used the true visible and infrared labels" in words
     assert "Indoor" not in words
     drawings = [a["aria-label"] for a in reader.all("svg") if "aria-label" in a]
-    assert len(drawings) == 1 + 3 + 3  # CMC; infrared labels: right, entropy, largest; total, cross-entropy, triplet
+    assert (
+        len(drawings) == 1 + 3 + 3
+    )  # CMC; infrared labels: right, entropy, largest; total, cross-entropy, triplet
     assert not any("transport" in label or "nan" in label for label in drawings)
     assert len(Reader((tmp_path / "metrics/report/index.html").read_text()).all("section")) == 6
 

@@ -87,7 +87,9 @@ def test_even_attention_is_drawn(run: inputs.Run) -> None:
 @pytest.mark.parametrize("rows", [slice(0, 35), slice(0, 36), slice(36, 72), slice(0, 71)])
 def test_half_a_matrix_is_refused(run: inputs.Run, rows: slice) -> None:
     assert run.attention is not None
-    with pytest.raises(ValueError, match=r"data/attention.csv: \d+ rows of kind (v2i|i2i), expected a matrix"):
+    with pytest.raises(
+        ValueError, match=r"data/attention.csv: \d+ rows of kind (v2i|i2i), expected a matrix"
+    ):
         matrices.attention(replace(run, attention=run.attention.iloc[rows]))
 
 
@@ -102,15 +104,21 @@ def test_embeddings_are_laid_out_evenly_and_alike_each_time(run: inputs.Run) -> 
     assert again is not None
     assert np.array_equal(points.places, again.places)
     assert points.infrared.sum() == 8
-    middle = {person: points.places[points.person == person].mean(axis=0) for person in points.shown}
-    for place, person in zip(points.places, points.person, strict=True):  # the made-up groups are far apart
+    middle = {
+        person: points.places[points.person == person].mean(axis=0) for person in points.shown
+    }
+    for place, person in zip(
+        points.places, points.person, strict=True
+    ):  # the made-up groups are far apart
         assert min(middle, key=lambda other: float(np.linalg.norm(middle[other] - place))) == person
 
 
 def test_many_embeddings_are_thinned_out_and_take_seconds(run: inputs.Run) -> None:
     count = 3000
     modality = np.where(np.arange(count) % 3, "visible", "infrared")
-    table = pd.DataFrame({"row": range(count), "person": np.arange(count) // 30, "camera": 1, "modality": modality})
+    table = pd.DataFrame(
+        {"row": range(count), "person": np.arange(count) // 30, "camera": 1, "modality": modality}
+    )
     store = type("Store", (), {"table": table})()
     values = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
     crowd = replace(run, target=store, embeddings=inputs.Embeddings(np.arange(count), values))
@@ -138,7 +146,11 @@ def test_too_few_embeddings_are_left_out(run: inputs.Run) -> None:
 @pytest.mark.parametrize(
     ("rows", "values", "message"),
     [
-        (np.arange(3), np.ones((2, 4)), r"embeddings.npy: \(2, 4\) for rows \(3,\), expected \(N, D\)"),
+        (
+            np.arange(3),
+            np.ones((2, 4)),
+            r"embeddings.npy: \(2, 4\) for rows \(3,\), expected \(N, D\)",
+        ),
         (np.array([0, 99]), np.ones((2, 4)), r"rows.npy: rows 0 to 99 of a table of 10"),
     ],
 )
@@ -154,7 +166,9 @@ def test_embeddings_that_do_not_fit_are_refused(
 
 def test_counts_are_sorted_in_the_first_the_middle_and_the_last_epoch(run: inputs.Run) -> None:
     drawn = curves.label_counts(run)
-    assert [chart.title for chart in drawn] == [f"Epoch {epoch}: images of each label" for epoch in (1, 3, 5)]
+    assert [chart.title for chart in drawn] == [
+        f"Epoch {epoch}: images of each label" for epoch in (1, 3, 5)
+    ]
     for chart in drawn:
         transport, argmax = chart.series
         assert transport.y.tolist() == [2, 2, 2, 2, 2]
@@ -170,7 +184,9 @@ def test_counts_without_transport_and_of_one_epoch(run: inputs.Run) -> None:
     part = run.label_counts.loc[run.label_counts["epoch"] == 2].assign(transport=np.nan)
     (chart,) = curves.label_counts(replace(run, label_counts=part))
     assert [series.name for series in chart.series] == ["argmax of the prediction"]
-    (chart,) = curves.label_counts(replace(run, label_counts=None))  # an older run: the labels themselves
+    (chart,) = curves.label_counts(
+        replace(run, label_counts=None)
+    )  # an older run: the labels themselves
     assert chart.series[0].y.tolist() == [3, 3, 2, 0, 0]
 
 
@@ -188,7 +204,11 @@ def test_time_of_transport_beside_the_papers(run: inputs.Run) -> None:
 
 
 def test_an_epoch_that_ran_twice_counts_once(tmp_path: Path) -> None:
-    lines = [{"epoch": 2, "train_seconds": 5}, {"epoch": 1, "train_seconds": 1}, {"epoch": 2, "train_seconds": 7}]
+    lines = [
+        {"epoch": 2, "train_seconds": 5},
+        {"epoch": 1, "train_seconds": 1},
+        {"epoch": 2, "train_seconds": 7},
+    ]
     write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, lines)))
     assert inputs.read_epoch_seconds(tmp_path / "x.jsonl")["train_seconds"].tolist() == [1, 7]
     assert len(inputs.read_epoch_seconds(tmp_path / "none.jsonl")) == 0
@@ -204,8 +224,13 @@ def test_comparisons_show_mean_spread_and_every_seed(run: inputs.Run) -> None:
     assert words.count("the paper") == words.count("29.90") == 1
     assert "All search, mAP" not in words
     assert "as params.yaml has it" in words
-    assert any(word.startswith("Mean ± standard deviation over seed 0, 1, 2; commit c0ffee1.") for word in words)
-    dots = [a["aria-label"] for a in reader.all("svg") if a.get("aria-label", "").startswith("Each run")]
+    assert any(
+        word.startswith("Mean ± standard deviation over seed 0, 1, 2; commit c0ffee1.")
+        for word in words
+    )
+    dots = [
+        a["aria-label"] for a in reader.all("svg") if a.get("aria-label", "").startswith("Each run")
+    ]
     assert dots[0] == "Each run, per cent: 20.00, 30.00, 40.00"
     assert len(reader.all("circle")) >= 3 + 3 + 1
 
@@ -216,7 +241,9 @@ def test_comparisons_draw_the_mean_by_epoch() -> None:
     assert even.series[1].y == pytest.approx([0.5])
     assert chart.title == "Infrared labels: right, %, group"
     assert [series.name for series in chart.series] == ["true", "false"]
-    assert chart.series[0].y == pytest.approx([20, 20])  # (10 + 30 + 20) / 3, then one seed with a second epoch
+    assert chart.series[0].y == pytest.approx(
+        [20, 20]
+    )  # (10 + 30 + 20) / 3, then one seed with a second epoch
     assert len({series.style for series in chart.series}) == 2
 
 
@@ -225,7 +252,9 @@ def test_numbered_styles_differ() -> None:
 
 
 def test_a_file_that_is_no_comparison_is_named(run: inputs.Run) -> None:
-    with pytest.raises(ValueError, match=r"metrics/comparisons/odd.json is not a comparison: KeyError 'rows'"):
+    with pytest.raises(
+        ValueError, match=r"metrics/comparisons/odd.json is not a comparison: KeyError 'rows'"
+    ):
         comparisons.sections(replace(run, comparisons={"odd": {"title": "x"}}))
 
 
@@ -234,8 +263,12 @@ def test_what_is_not_there_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.M
     page = Reader(page_of(tmp_path, monkeypatch, figures=True))
     assert len(page.all("section")) == 6
     words = " ".join(page.words)
-    assert not any(title in words for title in ("Comparisons", "Attention", "Embeddings", "Time of transport"))
+    assert not any(
+        title in words for title in ("Comparisons", "Attention", "Embeddings", "Time of transport")
+    )
     names = {path.stem for path in (tmp_path / "metrics/figures").iterdir()}
     assert names == {"cmc", "infrared_labels", "label_counts", "losses", "visible_labels"}
-    write(tmp_path / "data/attention.csv", "kind,query,key,weight\n")  # no label has images in both modalities
+    write(
+        tmp_path / "data/attention.csv", "kind,query,key,weight\n"
+    )  # no label has images in both modalities
     assert read(tmp_path).attention is None

@@ -14,14 +14,23 @@ from stages.report import markup, pictures, tables
 ROOT = Path(__file__).parents[1]
 
 
-def test_show_prints_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_show_prints_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     write_run(tmp_path)
     write(tmp_path / "metrics/report/index.html", "a page")
     monkeypatch.chdir(tmp_path)
     report.main(["--show"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["all", "indoor"]
-    assert [line.split()[0] for line in lines[2:8]] == ["Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"]
+    assert [line.split()[0] for line in lines[2:8]] == [
+        "Rank-1",
+        "Rank-5",
+        "Rank-10",
+        "Rank-20",
+        "mAP",
+        "mINP",
+    ]
     assert lines[2].split() == ["Rank-1", *["25.00", "±", "1.25", "10.00"] * 2]
     assert lines[3].split() == ["Rank-5", *["25.00", "±", "1.25", "–"] * 2]
     assert lines[8].split()[:3] == ["ratio", "2.50", "2.50"]
@@ -29,9 +38,13 @@ def test_show_prints_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert max(map(len, lines)) <= 100
 
 
-def test_show_reads_the_metrics_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_show_reads_the_metrics_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     scores = dict.fromkeys(MEASURES, 0.5) | {f"{name}_sd": 0.0 for name in MEASURES}
-    write(tmp_path / "metrics/evaluate.json", {"all": scores, "pseudo_label": {"all": {"rank1": 0.0}}})
+    write(
+        tmp_path / "metrics/evaluate.json", {"all": scores, "pseudo_label": {"all": {"rank1": 0.0}}}
+    )
     monkeypatch.chdir(tmp_path)
     report.main(["--show"])
     lines = capsys.readouterr().out.splitlines()
@@ -40,7 +53,9 @@ def test_show_reads_the_metrics_file_only(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["metrics"]
 
 
-def test_show_names_re_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_show_names_re_ranking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     scores = dict.fromkeys(MEASURES, 0.5) | {f"{name}_sd": 0.0 for name in MEASURES}
     write(tmp_path / "metrics/evaluate.json", {"rerank": True, "all": scores, "pseudo_label": {}})
     monkeypatch.chdir(tmp_path)
@@ -88,7 +103,8 @@ def test_spread_is_even_and_keeps_both_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(None, "not recorded"), (5.04, "5.0 s"), (75, "1 min 15 s"), (3599.7, "1 h 00 min")]
+    ("seconds", "said"),
+    [(None, "not recorded"), (5.04, "5.0 s"), (75, "1 min 15 s"), (3599.7, "1 h 00 min")],
 )
 def test_durations_are_said_as_people_do(seconds: float | None, said: str) -> None:
     assert tables.duration(seconds) == said
@@ -103,7 +119,9 @@ def test_plot_template_draws_each_mode_and_each_revision(tmp_path: Path) -> None
         for rank in (1, 2)
         for rev in ("HEAD", "workspace")
     ]
-    renderer = VegaRenderer(points, "cmc", template="cmc", template_dir=str(ROOT / ".dvc/plots"), x="rank", y="cmc")
+    renderer = VegaRenderer(
+        points, "cmc", template="cmc", template_dir=str(ROOT / ".dvc/plots"), x="rank", y="cmc"
+    )
     filled = renderer.get_filled_template()
     assert "<DVC_METRIC" not in json.dumps(filled)
     assert filled["data"]["values"] == points

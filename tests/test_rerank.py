@@ -17,7 +17,9 @@ def people(seed, persons=9, dimensions=6, spread=0.6, images=(2, 9)):
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(persons), rng.integers(*images, persons))
     person = rng.permutation(person)
-    rows = rng.normal(size=(persons, dimensions))[person] + spread * rng.normal(size=(len(person), dimensions))
+    rows = rng.normal(size=(persons, dimensions))[person] + spread * rng.normal(
+        size=(len(person), dimensions)
+    )
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), person
 
 
@@ -55,14 +57,19 @@ def dense(queries, gallery, k1, k2, weight):
     result = np.empty((len(queries), len(gallery)))
     for q in range(len(queries)):
         for g in range(len(queries), count):
-            jaccard = 1 - np.minimum(vectors[q], vectors[g]).sum() / np.maximum(vectors[q], vectors[g]).sum()
+            jaccard = (
+                1
+                - np.minimum(vectors[q], vectors[g]).sum()
+                / np.maximum(vectors[q], vectors[g]).sum()
+            )
             result[q, g - len(queries)] = (1 - weight) * jaccard + weight * original[q, g]
     return result
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    ("k1", "k2", "weight"), [(20, 6, 0.3), (6, 3, 0.3), (5, 2, 0.0), (7, 1, 0.5), (1, 1, 0.2), (3, 3, 1)]
+    ("k1", "k2", "weight"),
+    [(20, 6, 0.3), (6, 3, 0.3), (5, 2, 0.0), (7, 1, 0.5), (1, 1, 0.2), (3, 3, 1)],
 )
 def test_agrees_with_the_dense_twin(seed, k1, k2, weight):
     queries, gallery, _, _ = problem(seed, persons=14)
@@ -90,7 +97,9 @@ def test_weight_one_is_the_original_order(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_range_and_mixture(seed):
     queries, gallery, _, _ = problem(seed)
-    jaccard, original, mixed = (reranked_distance(queries, gallery, 6, 3, weight) for weight in (0.0, 1.0, 0.3))
+    jaccard, original, mixed = (
+        reranked_distance(queries, gallery, 6, 3, weight) for weight in (0.0, 1.0, 0.3)
+    )
     for distance in (jaccard, original, mixed):
         assert (distance >= 0).all()
         assert (distance <= 1 + 1e-6).all()
@@ -103,7 +112,9 @@ def test_the_order_of_images_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     q, g = rng.permutation(len(queries)), rng.permutation(len(gallery))
     there = reranked_distance(queries, gallery, 6, 3)
-    np.testing.assert_allclose(reranked_distance(queries[q], gallery[g], 6, 3), there[q][:, g], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        reranked_distance(queries[q], gallery[g], 6, 3), there[q][:, g], rtol=0, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -113,16 +124,22 @@ def test_memory_blocks_change_nothing(seed, monkeypatch):
     for size in (1, 50):
         monkeypatch.setattr(rerank, "SIMILARITIES", size)
         monkeypatch.setattr(rerank, "PAIRS", size)
-        np.testing.assert_allclose(reranked_distance(queries, gallery, 6, 3), whole, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            reranked_distance(queries, gallery, 6, 3), whole, rtol=0, atol=1e-6
+        )
 
 
 def test_people_in_groups_are_found_better():
     """What it is for: neighbours of neighbours find images that look less like the query than a stranger does."""
     gains = []
     for seed in range(10):
-        queries, gallery, query_ids, gallery_ids = problem(seed, persons=20, dimensions=12, images=(12, 20))
+        queries, gallery, query_ids, gallery_ids = problem(
+            seed, persons=20, dimensions=12, images=(12, 20)
+        )
         before = score_ranking(queries @ gallery.T, query_ids, gallery_ids).mean_ap
-        after = score_ranking(-reranked_distance(queries, gallery, 10, 4), query_ids, gallery_ids).mean_ap
+        after = score_ranking(
+            -reranked_distance(queries, gallery, 10, 4), query_ids, gallery_ids
+        ).mean_ap
         gains.append(after - before)
     assert np.mean(gains) > 0.02
     assert min(gains) > 0
@@ -155,15 +172,29 @@ def test_images_that_are_equal(same):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k1": 9}, "re-ranking: k1 = 9 and k2 = 2 neighbours among 9 images of queries and gallery; expected 1 <= k2"),
+        (
+            {"k1": 9},
+            "re-ranking: k1 = 9 and k2 = 2 neighbours among 9 images of queries and gallery; expected 1 <= k2",
+        ),
         ({"k2": 5}, "re-ranking: k1 = 4 and k2 = 5 neighbours among 9 images"),
         ({"k2": 0}, "re-ranking: k1 = 4 and k2 = 0 neighbours among 9 images"),
-        ({"queries": np.full((4, 3), 0.5)}, "re-ranking: row 0 has length 0.866; expected unit rows"),
-        ({"queries": np.full((4, 3), np.nan)}, "re-ranking: row 0 has length nan; expected unit rows"),
+        (
+            {"queries": np.full((4, 3), 0.5)},
+            "re-ranking: row 0 has length 0.866; expected unit rows",
+        ),
+        (
+            {"queries": np.full((4, 3), np.nan)},
+            "re-ranking: row 0 has length nan; expected unit rows",
+        ),
     ],
 )
 def test_bad_input(change, message):
-    given = {"queries": np.eye(3)[[0, 1, 2, 0]], "gallery": np.eye(3)[[0, 1, 2, 0, 1]], "k1": 4, "k2": 2}
+    given = {
+        "queries": np.eye(3)[[0, 1, 2, 0]],
+        "gallery": np.eye(3)[[0, 1, 2, 0, 1]],
+        "k1": 4,
+        "k2": 2,
+    }
     with pytest.raises(ValueError, match=message) as caught:
         reranked_distance(**(given | change))
     assert "\n" not in str(caught.value)

@@ -9,15 +9,33 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.parts.run import records, seeds
+from stages.parts.run import checkpoint, console, files, seeds
+from stages.parts.run.checkpoint import (
+    Checkpoint,
+    fingerprint,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from stages.parts.run.console import busy, message, progress
 from stages.parts.run.device import open_device, uses_bfloat16
-from stages.parts.run.records import Checkpoint, InputError
+from stages.parts.run.files import (
+    append_line,
+    file_hash,
+    read_json,
+    resolve,
+    rounded,
+    whole_folder,
+    write_json,
+    write_text,
+)
+from stages.parts.run.stage import InputError, run_stage
+from stages.parts.run.tensors import load_tensors, save_tensors
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "CHECKPOINTS", Path(".ckpt"))
+    monkeypatch.setattr(checkpoint, "CHECKPOINTS", Path(".ckpt"))
     return tmp_path
 
 
@@ -39,12 +57,17 @@ def test_every_purpose_has_its_own_stream():
 
 
 def test_generators_follow_seed_and_purpose():
-    draws = [torch.rand(4, generator=seeds.generator(*given)) for given in ((1, "a"), (1, "a"), (2, "a"), (1, "b"))]
+    draws = [
+        torch.rand(4, generator=seeds.generator(*given))
+        for given in ((1, "a"), (1, "a"), (2, "a"), (1, "b"))
+    ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[3])
     assert seeds.generator(1, "a").device.type == "cpu"
-    again = [seeds.numpy_generator(*given).random(4).tolist() for given in ((1, "a"), (1, "a"), (1, "b"))]
+    again = [
+        seeds.numpy_generator(*given).random(4).tolist() for given in ((1, "a"), (1, "a"), (1, "b"))
+    ]
     assert again[0] == again[1] != again[2]
 
 
@@ -94,7 +117,9 @@ def test_a_gpu_that_is_not_there_is_one_line(threads, monkeypatch, name, there):
 def test_bfloat16_is_for_gpus_that_have_it_or_on_demand(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     for has in (True, False):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has
+        )
         assert uses_bfloat16(gpu, "auto") == has
         assert not uses_bfloat16(cpu, "auto")
         assert uses_bfloat16(cpu, "bfloat16")
@@ -106,7 +131,7 @@ def test_bfloat16_is_for_gpus_that_have_it_or_on_demand(monkeypatch):
 
 def test_text_is_written_whole_or_not_at_all(here, monkeypatch):
     path = here / "deep" / "file.txt"
-    records.write_text(path, "one\n")
+    write_text(path, "one\n")
     assert path.read_text() == "one\n"
 
     def broken(*_: object) -> None:
@@ -115,40 +140,48 @@ def test_text_is_written_whole_or_not_at_all(here, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", broken)
         with pytest.raises(OSError, match="no space"):
-            records.write_text(path, "two\n")
+            write_text(path, "two\n")
     assert path.read_text() == "one\n"
-    records.write_text(path, "three\n")
+    write_text(path, "three\n")
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
 
 def test_json_keeps_order_and_comes_back(here):
     tree = {"b": 1, "a": [0.5, None, {"é": "ü"}]}
-    records.write_json(here / "a.json", tree)
-    assert records.read_json(here / "a.json") == tree
-    assert list(records.read_json(here / "a.json")) == ["b", "a"]
+    write_json(here / "a.json", tree)
+    assert read_json(here / "a.json") == tree
+    assert list(read_json(here / "a.json")) == ["b", "a"]
     assert (here / "a.json").read_text().endswith("}\n")
     with pytest.raises(FileNotFoundError, match=r"missing\.json"):
-        records.read_json(here / "missing.json")
+        read_json(here / "missing.json")
 
 
 def test_lines_are_added(here):
     for epoch in (1, 2):
-        records.append_line(here / "logs" / "a.jsonl", {"epoch": epoch})
+        append_line(here / "logs" / "a.jsonl", {"epoch": epoch})
     lines = (here / "logs" / "a.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 
 
 def test_rounding_reaches_every_float_and_no_whole_number():
-    tree = {"a": 0.123456, "b": [1.00004, (2.5, 3)], "c": {"d": 123456789, "e": None, "f": True, "g": "0.123456"}}
-    wanted = {"a": 0.1235, "b": [1.0, [2.5, 3]], "c": {"d": 123456789, "e": None, "f": True, "g": "0.123456"}}
-    assert records.rounded(tree) == wanted
-    assert records.rounded(0.123456, 2) == 0.12
+    tree = {
+        "a": 0.123456,
+        "b": [1.00004, (2.5, 3)],
+        "c": {"d": 123456789, "e": None, "f": True, "g": "0.123456"},
+    }
+    wanted = {
+        "a": 0.1235,
+        "b": [1.0, [2.5, 3]],
+        "c": {"d": 123456789, "e": None, "f": True, "g": "0.123456"},
+    }
+    assert rounded(tree) == wanted
+    assert rounded(0.123456, 2) == 0.12
 
 
 def test_a_folder_takes_its_place_when_all_is_written(here):
     target = here / "data" / "out"
     for content in ("one", "two"):
-        with records.whole_folder(target) as folder:
+        with whole_folder(target) as folder:
             assert folder != target
             (folder / content).write_text(content)
         assert [path.name for path in target.iterdir()] == [content]
@@ -158,9 +191,9 @@ def test_a_folder_takes_its_place_when_all_is_written(here):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_folder_that_was_not_finished_leaves_the_old_one(here, error):
     target = here / "out"
-    with records.whole_folder(target) as folder:
+    with whole_folder(target) as folder:
         (folder / "old").write_text("old")
-    with pytest.raises(error), records.whole_folder(target) as folder:  # noqa: PT012
+    with pytest.raises(error), whole_folder(target) as folder:  # noqa: PT012
         (folder / "new").write_text("new")
         raise error
     assert [path.name for path in target.iterdir()] == ["old"]
@@ -170,7 +203,7 @@ def test_a_folder_that_was_not_finished_leaves_the_old_one(here, error):
 def test_a_folder_that_a_killed_run_left_half_written_is_no_obstacle(here):
     (here / ".out.part").mkdir()
     (here / ".out.part" / "half").write_text("half")
-    with records.whole_folder(here / "out") as folder:
+    with whole_folder(here / "out") as folder:
         assert list(folder.iterdir()) == []
     assert [path.name for path in here.iterdir()] == ["out"]
 
@@ -181,33 +214,43 @@ def test_a_folder_that_a_killed_run_left_half_written_is_no_obstacle(here):
 def test_tensors_and_facts_come_back_and_equal_content_is_equal_bytes(here):
     tensors = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor([1, 2]), "c": torch.tensor(0.5)}
     facts = {"epoch": 3, "rate": 0.1, "history": [None, 1e-7]}
-    records.save_tensors(here / "x" / "a.safetensors", tensors, facts)
-    back, told = records.load_tensors(here / "x" / "a.safetensors")
+    save_tensors(here / "x" / "a.safetensors", tensors, facts)
+    back, told = load_tensors(here / "x" / "a.safetensors")
     assert told == facts
     assert back.keys() == tensors.keys()
-    assert all(torch.equal(back[name], tensors[name]) and back[name].dtype == tensors[name].dtype for name in tensors)
-    other_way = {name: tensors[name].t().contiguous().t() if name == "b" else tensors[name] for name in "cba"}
-    records.save_tensors(here / "x" / "b.safetensors", other_way, facts)
-    assert (here / "x" / "a.safetensors").read_bytes() == (here / "x" / "b.safetensors").read_bytes()
-    assert sorted(path.name for path in (here / "x").iterdir()) == ["a.safetensors", "b.safetensors"]
+    assert all(
+        torch.equal(back[name], tensors[name]) and back[name].dtype == tensors[name].dtype
+        for name in tensors
+    )
+    other_way = {
+        name: tensors[name].t().contiguous().t() if name == "b" else tensors[name] for name in "cba"
+    }
+    save_tensors(here / "x" / "b.safetensors", other_way, facts)
+    assert (here / "x" / "a.safetensors").read_bytes() == (
+        here / "x" / "b.safetensors"
+    ).read_bytes()
+    assert sorted(path.name for path in (here / "x").iterdir()) == [
+        "a.safetensors",
+        "b.safetensors",
+    ]
 
 
 def test_parameters_and_tensors_without_facts_can_be_stored(here):
-    records.save_tensors(here / "a", {"w": torch.nn.Parameter(torch.ones(2))})
-    back, facts = records.load_tensors(here / "a")
+    save_tensors(here / "a", {"w": torch.nn.Parameter(torch.ones(2))})
+    back, facts = load_tensors(here / "a")
     assert (back["w"].tolist(), back["w"].requires_grad, facts) == ([1.0, 1.0], False, None)
 
 
 def test_a_file_without_tensors_is_one_line(here):
     with pytest.raises(InputError, match=r"gone\.safetensors is not here"):
-        records.load_tensors(here / "gone.safetensors")
+        load_tensors(here / "gone.safetensors")
     (here / "bad.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(InputError, match=r"bad\.safetensors is not a readable safetensors file"):
-        records.load_tensors(here / "bad.safetensors")
-    records.save_tensors(here / "cut.safetensors", {"w": torch.ones(100)})
+        load_tensors(here / "bad.safetensors")
+    save_tensors(here / "cut.safetensors", {"w": torch.ones(100)})
     (here / "cut.safetensors").write_bytes((here / "cut.safetensors").read_bytes()[:-4])
     with pytest.raises(InputError, match=r"cut\.safetensors is not a readable safetensors file"):
-        records.load_tensors(here / "cut.safetensors")
+        load_tensors(here / "cut.safetensors")
 
 
 # Checkpoints
@@ -234,26 +277,26 @@ def test_a_fingerprint_changes_with_every_setting_file_and_seed(here):
     (here / "table.csv").write_text("row\n")
     files = [here / "table.csv", here / "code"]
     one = One(0.5)
-    first = records.fingerprint([one], files, seed=1)
-    assert first == records.fingerprint([one], files, seed=1)
+    first = fingerprint([one], files, seed=1)
+    assert first == fingerprint([one], files, seed=1)
     assert (len(first), int(first, 16) >= 0) == (16, True)
     others = [
-        records.fingerprint([one], files, seed=2),
-        records.fingerprint([replace(one, value=0.5000001)], files, seed=1),
-        records.fingerprint([replace(one, names=("a",))], files, seed=1),
-        records.fingerprint([Two(0.5)], files, seed=1),
-        records.fingerprint([one, Two(0.5)], files, seed=1),
-        records.fingerprint([one], files[:1], seed=1),
+        fingerprint([one], files, seed=2),
+        fingerprint([replace(one, value=0.5000001)], files, seed=1),
+        fingerprint([replace(one, names=("a",))], files, seed=1),
+        fingerprint([Two(0.5)], files, seed=1),
+        fingerprint([one, Two(0.5)], files, seed=1),
+        fingerprint([one], files[:1], seed=1),
     ]
     (here / "code" / "notes.txt").write_text("not code")
-    assert records.fingerprint([one], files, seed=1) == first
+    assert fingerprint([one], files, seed=1) == first
     (here / "code" / "deep" / "a.py").write_text("a = 2\n")
-    others.append(records.fingerprint([one], files, seed=1))
+    others.append(fingerprint([one], files, seed=1))
     (here / "table.csv").write_text("row\n0\n")
-    others.append(records.fingerprint([one], files, seed=1))
+    others.append(fingerprint([one], files, seed=1))
     assert len({first, *others}) == len(others) + 1
     with pytest.raises(FileNotFoundError, match="gone"):
-        records.fingerprint([one], [here / "gone"])
+        fingerprint([one], [here / "gone"])
 
 
 def test_a_checkpoint_is_kept_by_key_until_it_is_deleted():
@@ -272,12 +315,16 @@ def test_a_checkpoint_is_kept_by_key_until_it_is_deleted():
 
 def test_checkpoints_lie_in_the_user_s_checkout_when_dvc_runs_in_a_copy(monkeypatch):
     """DVC_ROOT is read when the module is imported, so a second copy of it is."""
+    assert checkpoint.__dict__["ROOT"] / ".ckpt" == Path(".ckpt")
     for root, wanted in (("/user", "/user"), (None, "")):
-        monkeypatch.setenv("DVC_ROOT", root) if root else monkeypatch.delenv("DVC_ROOT", raising=False)
-        spec = importlib.util.spec_from_file_location("fresh", records.__file__)
+        if root:
+            monkeypatch.setenv("DVC_ROOT", root)
+        else:
+            monkeypatch.delenv("DVC_ROOT", raising=False)
+        spec = importlib.util.spec_from_file_location("fresh", files.__file__)
         fresh = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(fresh)
-        assert Path(wanted, ".ckpt") == fresh.CHECKPOINTS
+        assert Path(wanted) == fresh.ROOT
         assert fresh.resolve("a/b") == Path(wanted, "a/b")
         assert fresh.resolve("/absolute/path") == Path("/absolute/path")
         assert Path("logs") == fresh.LOGS
@@ -285,10 +332,10 @@ def test_checkpoints_lie_in_the_user_s_checkout_when_dvc_runs_in_a_copy(monkeypa
 
 def test_a_path_that_is_here_goes_before_the_users_checkout(here, monkeypatch):
     """DVC runs some experiments in a copy; what it made there is meant."""
-    monkeypatch.setattr(records, "ROOT", Path("elsewhere"))
-    assert records.resolve("data/synthetic") == Path("elsewhere/data/synthetic")
+    monkeypatch.setattr(files, "ROOT", Path("elsewhere"))
+    assert resolve("data/synthetic") == Path("elsewhere/data/synthetic")
     Path("data/synthetic").mkdir(parents=True)
-    assert records.resolve("data/synthetic") == Path("data/synthetic")
+    assert resolve("data/synthetic") == Path("data/synthetic")
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
@@ -303,22 +350,24 @@ def test_an_optimiser_goes_on_to_the_same_bits(kind):
             return weights, torch.optim.Adam(groups, weight_decay=0.1)
         return weights, torch.optim.SGD(groups, momentum=0.9, lr=0.1)
 
-    def step(weights: list[torch.nn.Parameter], optimiser: torch.optim.Optimizer, number: int) -> None:
-        optimiser.zero_grad()
+    def step(
+        weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, number: int
+    ) -> None:
+        optimizer.zero_grad()
         sum(((weight - number) ** 2).sum() for weight in weights[:2]).backward()
-        optimiser.step()
+        optimizer.step()
 
-    weights, optimiser = fresh()
+    weights, optimizer = fresh()
     for number in range(5):
-        step(weights, optimiser, number)
+        step(weights, optimizer, number)
     half, first = fresh()
     for number in range(3):
         step(half, first, number)
-    Checkpoint("test", "a").save(records.optimiser_tensors(first), None)
+    Checkpoint("test", "a").save(optimizer_tensors(first), None)
     again, second = fresh()
     for mine, stored in zip(again, half, strict=True):
         mine.data.copy_(stored)
-    records.restore_optimiser(second, Checkpoint("test", "a").load()[0] | {"network.weight": torch.ones(1)})
+    restore_optimizer(second, Checkpoint("test", "a").load()[0] | {"network.weight": torch.ones(1)})
     assert [group["lr"] for group in second.param_groups] == [0.1, 0.01]
     for number in (3, 4):
         step(again, second, number)
@@ -340,7 +389,7 @@ def test_an_optimiser_goes_on_to_the_same_bits(kind):
     ids=lambda error: type(error).__name__,
 )
 def test_bad_input_ends_a_stage_in_one_line(error, capsys):
-    with pytest.raises(SystemExit) as end, records.stage("train"):
+    with pytest.raises(SystemExit) as end, run_stage("train"):
         raise error
     assert end.value.code == "error in train: a b"
     assert capsys.readouterr().err == ""
@@ -349,38 +398,40 @@ def test_bad_input_ends_a_stage_in_one_line(error, capsys):
 
 def test_a_traceback_on_demand(monkeypatch, capsys):
     monkeypatch.setenv("VIREID_TRACEBACK", "1")
-    with pytest.raises(SystemExit), records.stage("train"):
+    with pytest.raises(SystemExit), run_stage("train"):
         raise InputError("a")
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_fault_of_the_program_keeps_its_traceback():
-    with pytest.raises(KeyError), records.stage("train"):
+    with pytest.raises(KeyError), run_stage("train"):
         raise KeyError("a")
 
 
 def test_a_stage_leaves_its_time_in_the_logs():
-    with records.stage("train"):
+    with run_stage("train"):
         pass
-    assert set(records.read_json(Path("logs/train.json"))) == {"seconds"}
+    assert set(read_json(Path("logs/train.json"))) == {"seconds"}
 
 
 def test_progress_is_silent_without_a_terminal_and_gives_every_item(capsys):
-    assert list(records.progress(iter(range(3)), "what", "step", 3)) == [0, 1, 2]
-    records.say("a line")
+    assert list(progress(iter(range(3)), "what", "step", 3)) == [0, 1, 2]
+    message("a line")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("a line\n", "")
 
 
 def test_work_without_steps_says_what_it_is_on_a_terminal_only(capsys, monkeypatch):
-    with records.busy("clustering"):
+    with busy("clustering"):
         pass
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(records.sys.stderr, "isatty", lambda: True)
-    with records.busy("clustering"):
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True)
+    with busy("clustering"):
         assert "clustering …" in capsys.readouterr().err
 
 
 def test_a_hash_is_of_the_bytes(here):
     (here / "a").write_bytes(b"abc")
-    assert records.file_hash(here / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        file_hash(here / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )

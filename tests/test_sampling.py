@@ -41,7 +41,12 @@ def check_pass(order: np.ndarray, labels: np.ndarray, cameras: np.ndarray, insta
 )
 def test_every_pass_keeps_the_rules(images: list[tuple[int, int]], instances: int, seed: int):
     labels, cameras = np.array(images, dtype=np.int64).reshape(-1, 2).T
-    check_pass(camera_aware_order(labels, cameras, instances, np.random.default_rng(seed)), labels, cameras, instances)
+    check_pass(
+        camera_aware_order(labels, cameras, instances, np.random.default_rng(seed)),
+        labels,
+        cameras,
+        instances,
+    )
 
 
 def test_every_candidate_is_equally_likely():
@@ -67,7 +72,9 @@ def test_labels_come_in_another_order_each_pass():
 
 def test_three_candidates_may_repeat():
     labels, cameras = np.zeros(4, dtype=np.int64), np.arange(4)
-    passes = [camera_aware_order(labels, cameras, 4, np.random.default_rng(seed)) for seed in range(50)]
+    passes = [
+        camera_aware_order(labels, cameras, 4, np.random.default_rng(seed)) for seed in range(50)
+    ]
     assert any(len(set(order)) < 4 for order in passes)
 
 
@@ -90,20 +97,31 @@ def test_sysu_size_takes_less_than_a_second():
 
 
 def test_no_label_at_all_gives_an_empty_pass():
-    assert len(camera_aware_order(np.full(5, -1), np.zeros(5, int), 4, np.random.default_rng(0))) == 0
+    assert (
+        len(camera_aware_order(np.full(5, -1), np.zeros(5, int), 4, np.random.default_rng(0))) == 0
+    )
 
 
 def test_batches_are_slices_of_passes_without_the_rest():
     passes = iter([np.arange(7), np.arange(10, 16), np.arange(20, 29)])
     batches = list(epoch_batches(lambda: next(passes), 3, 5))
-    assert [list(b) for b in batches] == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15], [20, 21, 22]]
+    assert [list(b) for b in batches] == [
+        [0, 1, 2],
+        [3, 4, 5],
+        [10, 11, 12],
+        [13, 14, 15],
+        [20, 21, 22],
+    ]
     assert len(list(islice(endless_batches(lambda: np.arange(2), 2), 9))) == 9
 
 
 def test_passes_shorter_than_a_batch_are_strung_together():
     passes = iter([np.arange(5), np.arange(10, 15), np.arange(20, 28)])
     batches = list(epoch_batches(lambda: next(passes), 8, 2))
-    assert [list(b) for b in batches] == [[0, 1, 2, 3, 4, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]
+    assert [list(b) for b in batches] == [
+        [0, 1, 2, 3, 4, 10, 11, 12],
+        [20, 21, 22, 23, 24, 25, 26, 27],
+    ]
     with pytest.raises(ValueError, match="a pass over the labels gives no image"):
         next(epoch_batches(lambda: np.arange(0), 8, 1))
 

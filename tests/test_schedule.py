@@ -34,6 +34,10 @@ def test_steps_in_epoch(visible, infrared, multiplier, persons, images, expected
 def test_steps_in_epoch_equals_the_reference(gold):
     expected = gold("otla/samplers.npz")
     steps = steps_in_epoch(
-        len(expected["label_rgb"]), len(expected["bank"]), int(expected["mult"]), int(expected["P"]), int(expected["S"])
+        len(expected["label_rgb"]),
+        len(expected["bank"]),
+        int(expected["mult"]),
+        int(expected["P"]),
+        int(expected["S"]),
     )
     assert steps == int(expected["pseudoIR_batches_iterated"])

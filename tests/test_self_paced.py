@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from stages.pseudo_label.self_paced import reliable_labels
 
 labelings = st.integers(2, 25).flatmap(
-    lambda n: st.tuples(*[st.lists(st.integers(-1, 5), min_size=n, max_size=n).map(np.array) for _ in range(3)])
+    lambda n: st.tuples(
+        *[st.lists(st.integers(-1, 5), min_size=n, max_size=n).map(np.array) for _ in range(3)]
+    )
 )
 
 
@@ -23,18 +25,24 @@ def twin(normal, tight, loose, threshold: float | None) -> tuple[list[int], floa
         return [{j for j, other in enumerate(labels) if other == label} for label in labels]
 
     def distance(a, b):
-        return [np.float32(1) - np.float32(len(x & y)) / np.float32(len(x | y)) for x, y in zip(a, b, strict=True)]
+        return [
+            np.float32(1) - np.float32(len(x & y)) / np.float32(len(x | y))
+            for x, y in zip(a, b, strict=True)
+        ]
 
     normal, tight, loose = alone(normal), alone(tight), alone(loose)
     mine = members(normal)
     compact, independent = distance(mine, members(tight)), distance(mine, members(loose))
     if threshold is None:
-        values = sorted(min(independent[j] for j in c) for c in {frozenset(c) for c in mine if len(c) > 1})
+        values = sorted(
+            min(independent[j] for j in c) for c in {frozenset(c) for c in mine if len(c) > 1}
+        )
         threshold = float(values[min(len(values) - 1, round(0.9 * len(values)))])
     fresh = iter(range(max(normal) + 1, 10_000))
     return [
         label
-        if min(independent[j] for j in mine[i]) <= threshold and compact[i] <= min(compact[j] for j in mine[i])
+        if min(independent[j] for j in mine[i]) <= threshold
+        and compact[i] <= min(compact[j] for j in mine[i])
         else next(fresh)
         for i, label in enumerate(normal)
     ], threshold
@@ -106,7 +114,9 @@ def test_golden_label_vectors(gold, case: int):
 
 
 def check(g, prefix: str, threshold: float | None) -> None:
-    result = reliable_labels(*(g[f"{prefix}raw_{name}"] for name in ("normal", "tight", "loose")), threshold)
+    result = reliable_labels(
+        *(g[f"{prefix}raw_{name}"] for name in ("normal", "tight", "loose")), threshold
+    )
     assert np.array_equal(result.labels, g[f"{prefix}pseudo_labels"])
     assert result.threshold == float(g[f"{prefix}indep_thres"])
     counts = np.unique(result.labels, return_counts=True)[1]

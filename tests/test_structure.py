@@ -16,8 +16,9 @@ import scipy.io
 
 from stages.evaluate import sysu_mm01 as protocol
 from stages.parts.images.table import check_table
-from stages.parts.run import records
+from stages.parts.run import files
 from stages.parts.run.settings import Synthesize
+from stages.parts.run.stage import InputError
 from stages.prepare import sysu_mm01 as reader
 from stages.prepare.counts import compare
 from stages.synthesize import __main__, structure, targets, trees
@@ -72,7 +73,9 @@ def table_of(plan: Layout) -> pd.DataFrame:
             "person": shot.person,
             "camera": shot.camera,
             "modality": "infrared" if shot.infrared else "visible",
-            "split": {"test": "query" if shot.infrared else "gallery"}.get(splits[shot.person], splits[shot.person]),
+            "split": {"test": "query" if shot.infrared else "gallery"}.get(
+                splits[shot.person], splits[shot.person]
+            ),
         }
         for shot in plan.shots
     ]
@@ -84,7 +87,9 @@ def official() -> Path:
     """The folder of the SYSU-MM01 owners' identity lists and gallery draws."""
     folder = DATA / "sysu_official"
     if not folder.is_dir():
-        pytest.skip(f"no SYSU-MM01 lists in {folder} (set VIREID_DATA to the folder that holds sysu_official)")
+        pytest.skip(
+            f"no SYSU-MM01 lists in {folder} (set VIREID_DATA to the folder that holds sysu_official)"
+        )
     return folder
 
 
@@ -118,7 +123,10 @@ def write_permutations(folder: Path, seen: dict[int, dict[int, list[int]]]) -> N
 
 def test_the_default_plan_stays_as_it_was_before_there_were_other_counts() -> None:
     plan = targets.sysu_mm01(DEFAULTS)
-    lines = [f"{shot.path} {shot.person} {shot.camera} {shot.index} {shot.infrared}" for shot in plan.shots]
+    lines = [
+        f"{shot.path} {shot.person} {shot.camera} {shot.index} {shot.infrared}"
+        for shot in plan.shots
+    ]
     lines += [f"{name}: {text}" for name, text in plan.texts.items()]
     assert len(plan.shots) == 2536
     found = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -127,10 +135,14 @@ def test_the_default_plan_stays_as_it_was_before_there_were_other_counts() -> No
 
 @pytest.mark.parametrize("counts", ["equal", "skewed"])
 def test_infrared_counts_change_infrared_images_alone(counts: str) -> None:
-    plain, other = structure.draw(DEFAULTS), structure.draw(replace(DEFAULTS, infrared_counts=counts))
+    plain, other = (
+        structure.draw(DEFAULTS),
+        structure.draw(replace(DEFAULTS, infrared_counts=counts)),
+    )
     assert other.splits == plain.splits
     visible = [
-        {place: images for place, images in each.images.items() if place[1] in VISIBLE} for each in (plain, other)
+        {place: images for place, images in each.images.items() if place[1] in VISIBLE}
+        for each in (plain, other)
     ]
     assert visible[0] == visible[1]
     assert other.images != plain.images
@@ -157,7 +169,9 @@ def test_skewed_has_a_long_tail(each: int) -> None:
     assert found.images.keys() == plain.images.keys()  # the same cameras see them
     sizes, before = infrared_sizes(found), infrared_sizes(plain)
     assert sizes.min() == 2
-    per_camera = [len(numbers) for (_, camera), numbers in found.images.items() if camera in INFRARED]
+    per_camera = [
+        len(numbers) for (_, camera), numbers in found.images.items() if camera in INFRARED
+    ]
     assert max(per_camera) == 3 * each
     assert sizes.std() / sizes.mean() > before.std() / before.mean()
     assert np.median(sizes) < sizes.mean()
@@ -167,11 +181,15 @@ def test_skewed_has_a_long_tail(each: int) -> None:
 
 
 def test_a_persons_skewed_count_does_not_depend_on_who_else_is_there() -> None:
-    few, many = (structure.draw(replace(settings, infrared_counts="skewed")) for settings in (DEFAULTS, MANY))
+    few, many = (
+        structure.draw(replace(settings, infrared_counts="skewed")) for settings in (DEFAULTS, MANY)
+    )
 
     def per_camera(found: structure.Structure) -> dict[int, int]:
         """Of people whom both infrared cameras see, whose count nothing raises to 2."""
-        both = [person for person, camera in found.images if camera == 3 and (person, 6) in found.images]
+        both = [
+            person for person, camera in found.images if camera == 3 and (person, 6) in found.images
+        ]
         return {person: len(found.images[person, 3]) for person in both}
 
     shared = per_camera(few).keys() & per_camera(many).keys()
@@ -180,10 +198,13 @@ def test_a_persons_skewed_count_does_not_depend_on_who_else_is_there() -> None:
 
 
 @pytest.mark.parametrize("layout", ["regdb", "llcm"])
-@pytest.mark.parametrize(("name", "value"), [("infrared_counts", "skewed"), ("structure", "data/raw/exp")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("infrared_counts", "skewed"), ("structure", "data/raw/exp")]
+)
 def test_other_layouts_refuse_what_is_sysus_alone(layout: str, name: str, value: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"^synthesize\.{name}: '{value}' is for the layout sysu_mm01, not for {layout}$"
+        ValueError,
+        match=rf"^synthesize\.{name}: '{value}' is for the layout sysu_mm01, not for {layout}$",
     ):
         trees.LAYOUTS[layout](replace(DEFAULTS, **{name: value}))
 
@@ -193,7 +214,11 @@ def test_other_layouts_refuse_what_is_sysus_alone(layout: str, name: str, value:
 
 def test_the_plan_follows_the_owners_files(small: Path) -> None:
     plan = targets.sysu_mm01(replace(DEFAULTS, structure=str(small)))
-    assert plan.texts == {"exp/train_id.txt": "1,2\n", "exp/val_id.txt": "5\n", "exp/test_id.txt": "4\n"}
+    assert plan.texts == {
+        "exp/train_id.txt": "1,2\n",
+        "exp/val_id.txt": "5\n",
+        "exp/test_id.txt": "4\n",
+    }
     expected = [
         f"cam{camera}/{person:04d}/{number:04d}.jpg"
         for person in (1, 2, 4, 5)  # 3 is on no list, and no infrared camera has seen it
@@ -204,26 +229,36 @@ def test_the_plan_follows_the_owners_files(small: Path) -> None:
     assert {shot.camera for shot in plan.shots if shot.infrared} == {3, 6}
 
 
-def test_the_rendered_tree_is_read_back_and_judged_by_the_owners_draws(small: Path, tmp_path: Path) -> None:
+def test_the_rendered_tree_is_read_back_and_judged_by_the_owners_draws(
+    small: Path, tmp_path: Path
+) -> None:
     settings = replace(DEFAULTS, structure=str(small))
     table = reader.read(trees.write_tree("sysu_mm01", tmp_path, settings, workers=1))
     planned = table_of(targets.sysu_mm01(settings))
     columns = ["path", "person", "camera", "modality", "split"]
-    assert set(table[columns].itertuples(index=False)) == set(planned[columns].itertuples(index=False))
+    assert set(table[columns].itertuples(index=False)) == set(
+        planned[columns].itertuples(index=False)
+    )
     for trial in range(10):
-        rows = protocol.gallery_rows(table, "all", trial, 1, "official", small / "rand_perm_cam.mat")
+        rows = protocol.gallery_rows(
+            table, "all", trial, 1, "official", small / "rand_perm_cam.mat"
+        )
         assert table["camera"].iloc[rows].tolist() == [1, 2]
         assert set(table["person"].iloc[rows]) == {4}
 
 
-def test_a_relative_path_starts_at_the_users_checkout(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "ROOT", small.parent)
+def test_a_relative_path_starts_at_the_users_checkout(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "ROOT", small.parent)
     assert targets.sysu_mm01(replace(DEFAULTS, structure="owner")).texts["exp/test_id.txt"] == "4\n"
 
 
 def test_the_real_structure_has_the_published_counts(official: Path) -> None:
     plan = targets.sysu_mm01(replace(DEFAULTS, structure=str(official)))
-    splits = {name: len(plan.texts[f"exp/{name}_id.txt"].split(",")) for name in ("train", "val", "test")}
+    splits = {
+        name: len(plan.texts[f"exp/{name}_id.txt"].split(",")) for name in ("train", "val", "test")
+    }
     assert splits == {"train": 296, "val": 99, "test": 96}
     table = table_of(plan)
     assert compare(table, reader.PUBLISHED, "the plan") == []
@@ -235,7 +270,10 @@ def test_the_real_structure_has_the_published_counts(official: Path) -> None:
         ("query", "infrared"): 3_803,
         ("gallery", "visible"): 6_775,
     }
-    assert table.loc[table["split"] == "query", "camera"].value_counts().to_dict() == {3: 1_883, 6: 1_920}
+    assert table.loc[table["split"] == "query", "camera"].value_counts().to_dict() == {
+        3: 1_883,
+        6: 1_920,
+    }
     drawings = {(shot.person, shot.camera, shot.index) for shot in plan.shots}
     assert len(drawings) == len(plan.shots) == 44_745
 
@@ -247,7 +285,9 @@ def test_both_gallery_draws_of_the_real_structure_have_the_published_sizes(offic
         drawn = {draws: [] for draws in ("agw", "official")}
         for draws, galleries in drawn.items():
             for trial in (0, 4, 9):
-                rows = protocol.gallery_rows(table, mode, trial, 1, draws, official / "rand_perm_cam.mat")
+                rows = protocol.gallery_rows(
+                    table, mode, trial, 1, draws, official / "rand_perm_cam.mat"
+                )
                 assert len(set(rows.tolist())) == len(rows) == size
                 galleries.append(set(rows.tolist()))
         assert all(first != second for first, second in zip(*drawn.values(), strict=True))
@@ -265,7 +305,7 @@ def test_both_gallery_draws_of_the_real_structure_have_the_published_sizes(offic
 def test_a_missing_file_is_named(small: Path, name: str) -> None:
     (small / name).unlink()
     with pytest.raises(
-        records.InputError, match=rf"^synthesize\.structure: .*{name} is not here; expected rand_perm_cam"
+        InputError, match=rf"^synthesize\.structure: .*{name} is not here; expected rand_perm_cam"
     ):
         structure.read(small)
 
@@ -273,10 +313,12 @@ def test_a_missing_file_is_named(small: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["rand_perm_cam.mat", "train_id.mat", "test_id.mat"])
 def test_a_file_of_another_kind_is_named(small: Path, name: str) -> None:
     (small / name).write_text("1,2,4\n")
-    with pytest.raises(records.InputError, match=rf"{name} is not a MATLAB 5 file"):
+    with pytest.raises(InputError, match=rf"{name} is not a MATLAB 5 file"):
         structure.read(small)
     scipy.io.savemat(small / name, {"other": np.zeros((1, 2))})
-    with pytest.raises(records.InputError, match=rf"{name}: no variable (id|rand_perm_cam) there, only .*other"):
+    with pytest.raises(
+        InputError, match=rf"{name}: no variable (id|rand_perm_cam) there, only .*other"
+    ):
         structure.read(small)
 
 
@@ -289,7 +331,9 @@ def test_a_file_of_another_kind_is_named(small: Path, name: str) -> None:
 )
 def test_permutations_of_another_layout(small: Path, value: np.ndarray, found: str) -> None:
     scipy.io.savemat(small / "rand_perm_cam.mat", {"rand_perm_cam": value})
-    with pytest.raises(records.InputError, match=rf"rand_perm_cam\.mat: expected rand_perm_cam, 6 cells .*{found}$"):
+    with pytest.raises(
+        InputError, match=rf"rand_perm_cam\.mat: expected rand_perm_cam, 6 cells .*{found}$"
+    ):
         structure.read(small)
 
 
@@ -306,7 +350,9 @@ def test_cells_that_are_no_permutations(small: Path, matrix: np.ndarray, problem
     cameras = scipy.io.loadmat(small / "rand_perm_cam.mat")["rand_perm_cam"]
     cameras[1, 0][3, 0] = matrix
     scipy.io.savemat(small / "rand_perm_cam.mat", {"rand_perm_cam": cameras})
-    with pytest.raises(records.InputError, match=rf"rand_perm_cam\.mat: .*{problem}: camera 2, identity 4$"):
+    with pytest.raises(
+        InputError, match=rf"rand_perm_cam\.mat: .*{problem}: camera 2, identity 4$"
+    ):
         structure.read(small)
 
 
@@ -315,19 +361,29 @@ def test_cells_that_are_no_permutations(small: Path, matrix: np.ndarray, problem
     [
         ("train_id.mat", np.array([[1, 2, 77]]), "identity 77 has no image in rand_perm_cam.mat"),
         ("test_id.mat", np.array([[2, 4]]), "identity 2 is in train_id.mat, too"),
-        ("test_id.mat", np.array([[4.0]]), r"expected id, whole numbers of identities; found float64 \(1, 1\)"),
-        ("test_id.mat", np.zeros((0, 0), dtype=np.uint8), r"expected id, whole numbers of identities; found uint8"),
+        (
+            "test_id.mat",
+            np.array([[4.0]]),
+            r"expected id, whole numbers of identities; found float64 \(1, 1\)",
+        ),
+        (
+            "test_id.mat",
+            np.zeros((0, 0), dtype=np.uint8),
+            r"expected id, whole numbers of identities; found uint8",
+        ),
     ],
 )
 def test_lists_that_cannot_be(small: Path, name: str, ids: np.ndarray, problem: str) -> None:
     scipy.io.savemat(small / name, {"id": ids})
-    with pytest.raises(records.InputError, match=rf"^synthesize\.structure: .*{name}: {problem}"):
+    with pytest.raises(InputError, match=rf"^synthesize\.structure: .*{name}: {problem}"):
         structure.read(small)
 
 
 def test_a_structure_knows_how_many_infrared_images_there_are(small: Path) -> None:
     settings = replace(DEFAULTS, structure=str(small), infrared_counts="equal")
-    with pytest.raises(ValueError, match=r"infrared_counts: 'equal' does not go with synthesize\.structure"):
+    with pytest.raises(
+        ValueError, match=r"infrared_counts: 'equal' does not go with synthesize\.structure"
+    ):
         targets.sysu_mm01(settings)
 
 
@@ -339,10 +395,13 @@ def test_the_stage_says_in_one_line_what_is_missing(
 ) -> None:
     text = (Path(__file__).parents[1] / "params.yaml").read_text()
     assert "\n  structure:\n" in text
-    (tmp_path / "params.yaml").write_text(text.replace("\n  structure:\n", "\n  structure: nowhere\n"))
+    (tmp_path / "params.yaml").write_text(
+        text.replace("\n  structure:\n", "\n  structure: nowhere\n")
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        SystemExit, match=r"^error in synthesize: synthesize\.structure: nowhere/rand_perm_cam\.mat is not"
+        SystemExit,
+        match=r"^error in synthesize: synthesize\.structure: nowhere/rand_perm_cam\.mat is not",
     ):
         __main__.main()
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""The synthetic data sets: same seed, same bytes; infrared knows no colour; trees are laid out as the real ones."""
+"""The synthetic data sets: same seed, same bytes; infrared knows no color; trees are laid out as the real ones."""
 
 import hashlib
 import re
@@ -105,20 +105,24 @@ def test_infrared_images_have_equal_channels_and_visible_ones_do_not(tmp_path: P
         assert same == (path.parts[-3] in ("cam3", "cam6")), path
 
 
-def test_infrared_does_not_see_colours_and_visible_does_not_see_infrared() -> None:
+def test_infrared_does_not_see_colors_and_visible_does_not_see_infrared() -> None:
     """Exact, not statistical: other visible reflectances leave the infrared figure as it is, and the reverse."""
     for number in range(8):
         person = render.person_of(STUDIO, number)
         for infrared in (False, True):
-            changed = _recoloured(person, visible=infrared)
+            changed = _recolored(person, visible=infrared)
             before = paint(figure(person), infrared, np.random.default_rng(0))[0]
             after = paint(figure(changed), infrared, np.random.default_rng(0))[0]
             np.testing.assert_array_equal(before, after)
-            other = paint(figure(_recoloured(person, visible=not infrared)), infrared, np.random.default_rng(0))[0]
+            other = paint(
+                figure(_recolored(person, visible=not infrared)),
+                infrared,
+                np.random.default_rng(0),
+            )[0]
             assert np.abs(before - other).max() > 0.05
 
 
-def _recoloured(person: people.Person, visible: bool) -> people.Person:
+def _recolored(person: people.Person, visible: bool) -> people.Person:
     def swap(material: people.Material) -> people.Material:
         red, green, blue = material.visible
         if visible:
@@ -128,7 +132,9 @@ def _recoloured(person: people.Person, visible: bool) -> people.Person:
     def dye(garment: people.Garment) -> people.Garment:
         return replace(garment, base=swap(garment.base), accent=swap(garment.accent))
 
-    dyed = replace(person, upper=dye(person.upper), lower=dye(person.lower), inner=swap(person.inner))
+    dyed = replace(
+        person, upper=dye(person.upper), lower=dye(person.lower), inner=swap(person.inner)
+    )
     dyed = replace(dyed, skin=swap(person.skin), hair=swap(person.hair), shoes=swap(person.shoes))
     return replace(dyed, bag_material=swap(person.bag_material))
 
@@ -139,20 +145,25 @@ def test_hue_says_nothing_about_infrared_and_luminance_a_part(dataset: str) -> N
     cloths = [people.cloth(random, STYLES[dataset], WORLD) for _ in range(4000)]
     infrared = np.array([cloth.infrared for cloth in cloths])
     luminance = np.array([cloth.luminance for cloth in cloths])
-    colours = np.array([cloth.visible for cloth in cloths])
-    opponent = np.stack([colours[:, 0] - colours[:, 1], colours[:, 2] - colours[:, :2].mean(1)])
-    hue = np.arctan2(np.sqrt(3) * (colours[:, 1] - colours[:, 2]), 2 * colours[:, 0] - colours[:, 1] - colours[:, 2])
-    strong = np.ptp(colours, axis=1) > 0.05
+    colors = np.array([cloth.visible for cloth in cloths])
+    opponent = np.stack([colors[:, 0] - colors[:, 1], colors[:, 2] - colors[:, :2].mean(1)])
+    hue = np.arctan2(
+        np.sqrt(3) * (colors[:, 1] - colors[:, 2]),
+        2 * colors[:, 0] - colors[:, 1] - colors[:, 2],
+    )
+    strong = np.ptp(colors, axis=1) > 0.05
     for circle in (np.cos, np.sin):
         assert abs(np.corrcoef(circle(hue[strong]), infrared[strong])[0, 1]) < 0.06
-    # What is left of colour once luminance is known: nothing.
+    # What is left of color once luminance is known: nothing.
     rest = infrared - np.polyval(np.polyfit(luminance, infrared, 1), luminance)
     for axis in opponent / luminance:
         assert abs(np.corrcoef(axis, rest)[0, 1]) < 0.06
     assert 0.35 < np.corrcoef(luminance, infrared)[0, 1] < 0.6
 
 
-@pytest.mark.parametrize(("share", "low", "high"), [(0.0, -0.05, 0.05), (0.5, 0.6, 0.8), (1.0, 0.999, 1.001)])
+@pytest.mark.parametrize(
+    ("share", "low", "high"), [(0.0, -0.05, 0.05), (0.5, 0.6, 0.8), (1.0, 0.999, 1.001)]
+)
 def test_luminance_share_turns_the_knob(share: float, low: float, high: float) -> None:
     random, world = np.random.default_rng(6), replace(WORLD, luminance_share=share)
     cloths = [people.cloth(random, STYLES["sysu_mm01"], world) for _ in range(3000)]
@@ -171,8 +182,14 @@ def test_cloth_has_the_luminance_it_was_asked_for() -> None:
 
 def test_patterns_keep_their_contrast_in_both_modalities() -> None:
     for number in range(300):
-        for garment in (render.person_of(STUDIO, number).upper, render.person_of(STUDIO, number).lower):
-            gaps = garment.base.infrared - garment.accent.infrared, garment.base.luminance - garment.accent.luminance
+        for garment in (
+            render.person_of(STUDIO, number).upper,
+            render.person_of(STUDIO, number).lower,
+        ):
+            gaps = (
+                garment.base.infrared - garment.accent.infrared,
+                garment.base.luminance - garment.accent.luminance,
+            )
             assert min(map(abs, gaps)) >= WORLD.pattern_contrast - 0.03
 
 
@@ -222,14 +239,18 @@ def test_a_figure_fills_the_picture_and_stays_inside(facing: float) -> None:
         body = figure(render.person_of(STUDIO, number), facing).draw() > 0
         assert body.shape == (96 * OVERSAMPLING, 48 * OVERSAMPLING)
         assert 0.12 < body.mean() < 0.5
-        assert np.flatnonzero(body.any(1))[[0, -1]] / len(body) == pytest.approx([0.05, 0.95], abs=0.025)
+        assert np.flatnonzero(body.any(1))[[0, -1]] / len(body) == pytest.approx(
+            [0.05, 0.95], abs=0.025
+        )
         assert not body[:, [0, -1]].any()
 
 
 def test_front_and_back_differ_by_the_face() -> None:
     person = replace(render.person_of(STUDIO, 13), hair_length=1.0, bag="none")
     head = slice(0, 50)
-    front, back = (np.isin(figure(person, facing).draw()[head], [Part.SKIN]).sum() for facing in (0.0, np.pi))
+    front, back = (
+        np.isin(figure(person, facing).draw()[head], [Part.SKIN]).sum() for facing in (0.0, np.pi)
+    )
     assert front > 4 * back
 
 
@@ -251,14 +272,22 @@ def test_sources_have_a_style_of_their_own() -> None:
 
     def statistics(dataset: str, half: int) -> np.ndarray:
         studio = render.Studio(dataset, 0, 48, 24)
-        shots = [Shot("", 2 * person + half, 1 + camera, 0) for person in range(40) for camera in (person % 6, 3)]
+        shots = [
+            Shot("", 2 * person + half, 1 + camera, 0)
+            for person in range(40)
+            for camera in (person % 6, 3)
+        ]
         images = np.stack([render.render(studio, shot) for shot in shots]) / 255.0
         return np.concatenate([images.mean((0, 1, 2)), images.std((0, 1, 2))])
 
-    found = {dataset: (statistics(dataset, 0), statistics(dataset, 1)) for dataset in __main__.SOURCES}
+    found = {
+        dataset: (statistics(dataset, 0), statistics(dataset, 1)) for dataset in __main__.SOURCES
+    }
     within = max(float(np.linalg.norm(first - second)) for first, second in found.values())
     names = list(found)
-    between = [np.linalg.norm(found[a][0] - found[b][0]) for i, a in enumerate(names) for b in names[:i]]
+    between = [
+        np.linalg.norm(found[a][0] - found[b][0]) for i, a in enumerate(names) for b in names[:i]
+    ]
     assert min(between) > 2 * within
 
 
@@ -285,7 +314,9 @@ def seen_by(plan: Layout) -> dict[int, dict[tuple[int, bool], int]]:
 @pytest.mark.parametrize("settings", [TINY, DEFAULTS], ids=["tiny", "default"])
 def test_no_path_and_no_drawing_occurs_twice(layout: str, settings: Synthesize) -> None:
     plan = trees.LAYOUTS[layout](settings)
-    paths = [shot.path for shot in plan.shots] + list(plan.texts) + [copy for _, copy in plan.copies]
+    paths = (
+        [shot.path for shot in plan.shots] + list(plan.texts) + [copy for _, copy in plan.copies]
+    )
     assert len(set(paths)) == len(paths)
     drawings = {(shot.person, shot.camera, shot.infrared, shot.index) for shot in plan.shots}
     assert len(drawings) == len(plan.shots)
@@ -296,7 +327,9 @@ def test_write_tree_writes_what_is_planned(layout: str, tmp_path: Path) -> None:
     folder = trees.write_tree(layout, tmp_path, TINY, workers=1)
     plan = trees.LAYOUTS[layout](TINY)
     written = bytes_of(folder)
-    assert set(written) == {shot.path for shot in plan.shots} | set(plan.texts) | {copy for _, copy in plan.copies}
+    assert set(written) == {shot.path for shot in plan.shots} | set(plan.texts) | {
+        copy for _, copy in plan.copies
+    }
     for source, copy in plan.copies:
         assert written[source] == written[copy]
     for shot in plan.shots:
@@ -305,9 +338,16 @@ def test_write_tree_writes_what_is_planned(layout: str, tmp_path: Path) -> None:
 
 def test_sysu_people_cameras_and_lists() -> None:
     plan = targets.sysu_mm01(DEFAULTS)
-    lists = {name: [int(number) for number in plan.texts[f"exp/{name}_id.txt"].split(",")] for name in ("train", "val")}
+    lists = {
+        name: [int(number) for number in plan.texts[f"exp/{name}_id.txt"].split(",")]
+        for name in ("train", "val")
+    }
     lists["test"] = [int(number) for number in plan.texts["exp/test_id.txt"].split(",")]
-    assert {name: len(numbers) for name, numbers in lists.items()} == {"train": 80, "val": 10, "test": 40}
+    assert {name: len(numbers) for name, numbers in lists.items()} == {
+        "train": 80,
+        "val": 10,
+        "test": 40,
+    }
     everyone = [number for numbers in lists.values() for number in numbers]
     assert len(set(everyone)) == 130
     assert min(everyone) >= 1
@@ -321,7 +361,9 @@ def test_sysu_people_cameras_and_lists() -> None:
         assert sum(infrared for _, infrared in cameras) >= 1
         assert sum(not infrared for _, infrared in cameras) >= 2
         assert set(cameras.values()) == {4}
-    one_infrared = np.mean([sum(infrared for _, infrared in cameras) == 1 for cameras in people_.values()])
+    one_infrared = np.mean(
+        [sum(infrared for _, infrared in cameras) == 1 for cameras in people_.values()]
+    )
     assert 0.35 < one_infrared < 0.65
     assert any(sum(not infrared for _, infrared in cameras) < 4 for cameras in people_.values())
     assert all(re.fullmatch(r"cam[1-6]/\d{4}/\d{4}\.jpg", shot.path) for shot in plan.shots)
@@ -340,7 +382,10 @@ def test_sysu_without_val_people_has_an_empty_list() -> None:
 def test_regdb_has_ten_different_halves_with_labels_from_zero() -> None:
     plan = targets.regdb(DEFAULTS)
     assert {shot.path for shot in plan.shots} == {
-        line.split()[0] for name, text in plan.texts.items() if "_1." in name for line in text.splitlines()
+        line.split()[0]
+        for name, text in plan.texts.items()
+        if "_1." in name
+        for line in text.splitlines()
     }
     train_people = []
     for trial in range(1, 11):
@@ -388,8 +433,16 @@ def test_llcm_lists_and_folders_agree() -> None:
 def test_sources_have_disjoint_halves_and_queries_with_a_match(source: str) -> None:
     plan = trees.LAYOUTS[source](DEFAULTS)
     folder_of = {
-        "market1501": {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"},
-        "dukemtmc": {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"},
+        "market1501": {
+            "bounding_box_train": "train",
+            "query": "query",
+            "bounding_box_test": "gallery",
+        },
+        "dukemtmc": {
+            "bounding_box_train": "train",
+            "query": "query",
+            "bounding_box_test": "gallery",
+        },
     }
     if source == "msmt17":
         role = {
@@ -409,7 +462,10 @@ def test_sources_have_disjoint_halves_and_queries_with_a_match(source: str) -> N
     assert not train & {shot.person for name in ("query", "gallery") for shot in of_role[name]}
     assert {shot.person for shot in of_role["train"]} == train
     for query in of_role["query"]:
-        assert any(shot.person == query.person and shot.camera != query.camera for shot in of_role["gallery"])
+        assert any(
+            shot.person == query.person and shot.camera != query.camera
+            for shot in of_role["gallery"]
+        )
     for person, cameras in seen_by(plan).items():
         if person in train | test:
             assert 2 <= len(cameras) <= 6
@@ -418,7 +474,9 @@ def test_sources_have_disjoint_halves_and_queries_with_a_match(source: str) -> N
 
 def test_file_names_of_the_sources() -> None:
     market = sources.market1501(DEFAULTS)
-    assert all(re.search(r"/(-1|\d{4})_c[1-6]s[1-6]_\d{6}_\d{2}\.jpg$", shot.path) for shot in market.shots)
+    assert all(
+        re.search(r"/(-1|\d{4})_c[1-6]s[1-6]_\d{6}_\d{2}\.jpg$", shot.path) for shot in market.shots
+    )
     for junk in ("-1_", "0000_"):
         found = [shot for shot in market.shots if f"/{junk}" in shot.path]
         assert len(found) >= 2
@@ -427,7 +485,9 @@ def test_file_names_of_the_sources() -> None:
     duke = sources.dukemtmc(DEFAULTS)
     assert all(re.search(r"/\d{4}_c[1-8]_f\d{7}\.jpg$", shot.path) for shot in duke.shots)
     msmt = sources.msmt17(DEFAULTS)
-    name = re.compile(r"(train|test)/(\d{4})/\2_\d{3}_(0[1-9]|1[0-5])_\d{4}(morning|noon|afternoon)_\d{4}_\d\.jpg")
+    name = re.compile(
+        r"(train|test)/(\d{4})/\2_\d{3}_(0[1-9]|1[0-5])_\d{4}(morning|noon|afternoon)_\d{4}_\d\.jpg"
+    )
     assert all(name.fullmatch(shot.path) for shot in msmt.shots)
     assert msmt.texts["list_train.txt"].startswith("0000/0000_000_")
 
@@ -438,7 +498,9 @@ def test_a_source_of_two_images_a_person_still_has_queries() -> None:
 
 
 def test_write_tree_refuses_an_unknown_layout(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'cuhk03' is not a layout; expected one of sysu_mm01, regdb"):
+    with pytest.raises(
+        ValueError, match="'cuhk03' is not a layout; expected one of sysu_mm01, regdb"
+    ):
         trees.write_tree("cuhk03", tmp_path, TINY)
 
 
@@ -451,13 +513,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = (Path(__file__).parents[1] / "params.yaml").read_text()
     for name in ("train_persons", "val_persons", "test_persons", "source_persons", "source_images"):
         text = re.sub(rf"^  {name}: \d+$", f"  {name}: 2", text, flags=re.MULTILINE)
-    text = re.sub(r"^  height: 96\n  width: 48$", "  height: 32\n  width: 16", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^  height: 96\n  width: 48$", "  height: 32\n  width: 16", text, flags=re.MULTILINE
+    )
     (tmp_path / "params.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_stage_writes_the_target_and_three_sources(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stage_writes_the_target_and_three_sources(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (checkout / "data/synthetic/stale").mkdir(parents=True)
     __main__.main()
     names = sorted(path.name for path in (checkout / "data/synthetic").iterdir())
@@ -477,12 +543,16 @@ def test_pictures_of_ones_own_get_the_sources_alone(checkout: Path) -> None:
 
 def test_real_data_leave_an_empty_folder(checkout: Path) -> None:
     text = (checkout / "params.yaml").read_text()
-    (checkout / "params.yaml").write_text(text.replace("dataset: synthetic\n", "dataset: sysu_mm01\n"))
+    (checkout / "params.yaml").write_text(
+        text.replace("dataset: synthetic\n", "dataset: sysu_mm01\n")
+    )
     __main__.main()
     assert list((checkout / "data/synthetic").iterdir()) == []
 
 
-def test_an_interrupted_run_leaves_what_was_there(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_leaves_what_was_there(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (checkout / "data/synthetic").mkdir(parents=True)
     (checkout / "data/synthetic/before.txt").write_text("")
 

@@ -17,13 +17,17 @@ import yaml
 
 from stages.parts.assignment.bank import LabelBank
 from stages.parts.assignment.transport import solve
-from stages.parts.images.augment import normalise
+from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore, create_pixels
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.backbone import build_backbone
 from stages.parts.network.head import Embedder, IdentityNetwork, build
-from stages.parts.run import params, records, seeds
+from stages.parts.run import checkpoint, files, params, seeds
+from stages.parts.run.checkpoint import CHECKPOINTS, Checkpoint
+from stages.parts.run.files import write_text
 from stages.parts.run.settings import SECTIONS
+from stages.parts.run.stage import InputError, run_stage
+from stages.parts.run.tensors import load_tensors, save_tensors
 from stages.train import __main__ as train
 from stages.train import loop
 from stages.train.data import training_set
@@ -64,13 +68,17 @@ class Project:
         rows = ImageStore(folder / train.IMAGES).rows("train", "visible")
         self.write_labels(rows, np.arange(len(rows)) // IMAGES)
         start = build(Embedder, 7, "narrow")
-        records.save_tensors(folder / train.PSEUDO_LABEL_NETWORK, start.state_dict(), {"architecture": "narrow"})
+        save_tensors(
+            folder / train.PSEUDO_LABEL_NETWORK, start.state_dict(), {"architecture": "narrow"}
+        )
         self.set()
 
     def set(self, **changes: Any) -> None:
         """Write params.yaml: the repository's with SMALL and `changes` (`otla__delta=5`)."""
         tree = copy.deepcopy(TREE)
-        for name, value in (SMALL | {name.replace("__", "."): value for name, value in changes.items()}).items():
+        for name, value in (
+            SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+        ).items():
             *way, leaf = name.split(".")
             (tree[way[0]] if way else tree)[leaf] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
@@ -78,7 +86,7 @@ class Project:
     def write_labels(self, rows: np.ndarray, labels: np.ndarray) -> None:
         """Write data/labels/visible.csv."""
         path = self.folder / train.VISIBLE_LABELS
-        records.write_text(path, pd.DataFrame({"row": rows, "label": labels}).to_csv(index=False))
+        write_text(path, pd.DataFrame({"row": rows, "label": labels}).to_csv(index=False))
 
     def run(self, **changes: Any) -> dict[str, bytes]:
         """Train with these parameters; all that was written, by path."""
@@ -106,17 +114,22 @@ class Project:
     def method(self) -> loop.Method:
         """The parameters as the loop gets them."""
         tree = params.load(self.folder / "params.yaml")
-        sections = {name: params.section(tree, name, SECTIONS[name]) for name in ("train", "den", "otla", "pal")}
+        sections = {
+            name: params.section(tree, name, SECTIONS[name])
+            for name in ("train", "den", "otla", "pal")
+        }
         return loop.Method(**sections, seed=tree["seed"])  # type: ignore[arg-type]
 
     def log_predictions(self) -> torch.Tensor:
         """What the stored network says of the infrared training images, log P (R, C)."""
-        tensors, _ = records.load_tensors(self.folder / train.NETWORK)
+        tensors, _ = load_tensors(self.folder / train.NETWORK)
         network = IdentityNetwork("narrow", len(tensors["classifier.weight"])).eval()
         network.load_state_dict(tensors, strict=False)
         store = ImageStore(self.folder / train.IMAGES)
         with torch.no_grad():
-            return network.predict(normalise(store.batch(store.rows("train", "infrared")))).log_softmax(1)
+            return network.predict(
+                normalize(store.batch(store.rows("train", "infrared")))
+            ).log_softmax(1)
 
 
 def write_images(folder: Path, height: int = 32, width: int = 16) -> None:
@@ -126,11 +139,23 @@ def write_images(folder: Path, height: int = 32, width: int = 16) -> None:
     lines: list[dict[str, Any]] = []
     for person in range(PERSONS + TEST_PERSONS):
         for modality, camera in (("visible", 1), ("infrared", 3)):
-            split = "train" if person < PERSONS else {"visible": "gallery", "infrared": "query"}[modality]
+            split = (
+                "train"
+                if person < PERSONS
+                else {"visible": "gallery", "infrared": "query"}[modality]
+            )
             for image in range(IMAGES):
                 path = f"cam{camera}/{person:04d}/{image:04d}.jpg"
                 given = (len(lines), path, 10 + person, camera, modality, split)
-                lines.append(dict(zip(("row", "path", "person", "camera", "modality", "split"), given, strict=True)))
+                lines.append(
+                    dict(
+                        zip(
+                            ("row", "path", "person", "camera", "modality", "split"),
+                            given,
+                            strict=True,
+                        )
+                    )
+                )
     write_table(pd.DataFrame(lines), folder / "table.csv")
     pixels = create_pixels(folder / "pixels.npy", len(lines), height, width)
     looks = random.integers(0, 256, (PERSONS + TEST_PERSONS, height, width, 3))
@@ -153,12 +178,16 @@ class Prepared:
     """A project as the current folder, its checkpoints inside, torch's threads restored after."""
 
     def __init__(self, folder: Path) -> None:
-        self.project, self.patch, self.threads = Project(folder), pytest.MonkeyPatch(), torch.get_num_threads()
+        self.project, self.patch, self.threads = (
+            Project(folder),
+            pytest.MonkeyPatch(),
+            torch.get_num_threads(),
+        )
 
     def __enter__(self) -> Project:
         self.patch.chdir(self.project.folder)
-        self.patch.setattr(records, "ROOT", Path("."))
-        self.patch.setattr(records, "CHECKPOINTS", Path(".ckpt"))
+        self.patch.setattr(files, "ROOT", Path("."))
+        self.patch.setattr(checkpoint, "CHECKPOINTS", Path(".ckpt"))
         return self.project
 
     def __exit__(self, *_: object) -> None:
@@ -192,7 +221,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
         monkeypatch.setattr(loop, name, wrapper)
 
     spy("pictures", lambda store, rows, *_, **__: found["rows"].append(rows))
-    spy("loss_terms", lambda outputs, modality, visible, infrared, *_: found["labels"].append((visible, infrared)))
+    spy(
+        "loss_terms",
+        lambda outputs, modality, visible, infrared, *_: found["labels"].append(
+            (visible, infrared)
+        ),
+    )
     spy("assign", lambda labels, *_: found["bank"].append(labels.bank.labels.clone()), after=True)
     return found
 
@@ -220,7 +254,9 @@ def test_nothing_depends_on_or_changes_the_global_generators(project, expected):
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_an_interrupted_run_goes_on_to_the_same_bytes(project, expected, monkeypatch, capsys, after):
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    project, expected, monkeypatch, capsys, after
+):
     """Interrupted after each epoch, the last one included; the checkpoint is gone in the end."""
 
     def interrupt(figures: dict[str, Any], _: int) -> None:
@@ -245,7 +281,9 @@ def test_a_killed_process_goes_on_to_the_same_bytes(project, expected):
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("DVC_ROOT", None)
-    done = subprocess.run([sys.executable, "-c", kill], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", kill], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == -9, done.stderr
     assert not Path("models/network.safetensors").exists()
     assert differing(project.run(), expected) == set()
@@ -265,13 +303,18 @@ def interrupted(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: An
 
 
 @pytest.mark.parametrize("changes", [{"otla__delta": 5.0}, {"seed": 4}, {"den__tau": 9.0}], ids=str)
-def test_a_checkpoint_of_other_parameters_is_left_alone(project, expected, monkeypatch, capsys, changes):
+def test_a_checkpoint_of_other_parameters_is_left_alone(
+    project, expected, monkeypatch, capsys, changes
+):
     interrupted(project, monkeypatch, **changes)
     assert differing(project.run(), expected) == set()
     said = capsys.readouterr().out
     name, value = next(iter(changes.items()))
     assert "going on after" not in said
-    assert f"not going on from {next(Path('.ckpt').iterdir())}: {name.replace('__', '.')} {value} there, " in said
+    assert (
+        f"not going on from {next(Path('.ckpt').iterdir())}: {name.replace('__', '.')} {value} there, "
+        in said
+    )
     assert len(list(Path(".ckpt").iterdir())) == 1
 
 
@@ -281,15 +324,20 @@ def test_a_checkpoint_under_another_s_name_is_refused(project, monkeypatch):
     interrupted(project, monkeypatch, otla__delta=25.0)
     mine = next(path for path in Path(".ckpt").iterdir() if path != stored)
     stored.rename(mine)
-    with pytest.raises(records.InputError, match=r"is of other parameters: otla\.delta 5\.0 there, 25\.0 asked for"):
+    with pytest.raises(
+        InputError, match=r"is of other parameters: otla\.delta 5\.0 there, 25\.0 asked for"
+    ):
         project.run(otla__delta=25.0)
 
 
 def test_a_checkpoint_without_parameters_is_left_alone(project, expected, capsys):
     """Files of early versions have none; their name is never that of a run of today."""
-    records.save_tensors(records.CHECKPOINTS / "train-0123.safetensors", {"x": torch.ones(1)}, {"epoch": 1})
+    save_tensors(CHECKPOINTS / "train-0123.safetensors", {"x": torch.ones(1)}, {"epoch": 1})
     assert differing(project.run(), expected) == set()
-    assert "not going on from .ckpt/train-0123.safetensors: it names no parameters" in capsys.readouterr().out
+    assert (
+        "not going on from .ckpt/train-0123.safetensors: it names no parameters"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys):
@@ -302,7 +350,7 @@ def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys
         project.write_labels(given["row"].to_numpy(), given["label"].to_numpy()[::-1])
 
     def other_weights() -> None:
-        records.save_tensors(Path("start.safetensors"), build(Embedder, 8, "narrow").state_dict())
+        save_tensors(Path("start.safetensors"), build(Embedder, 8, "narrow").state_dict())
 
     for change in (other_labels, lambda: write_images(train.IMAGES, 40, 16), other_weights):
         interrupted(project, monkeypatch, **weights)
@@ -323,7 +371,9 @@ def test_infrared_identities_are_for_the_figures_only(project, setting):
     before, epochs = project.run(train__setting=setting), project.epochs()
     table = read_table(TABLE)
     chosen = (table["modality"] == "infrared") & (table["split"] == "train")
-    table.loc[chosen, "person"] = table.loc[chosen, "person"].sample(frac=1, random_state=1).to_numpy()
+    table.loc[chosen, "person"] = (
+        table.loc[chosen, "person"].sample(frac=1, random_state=1).to_numpy()
+    )
     write_table(table, TABLE)
     changed = differing(project.run(train__setting=setting), before)
     accuracy = {"accuracy_argmax.tsv", "accuracy_transport.tsv"}
@@ -366,8 +416,14 @@ def test_batches_pair_the_modalities_by_visible_label_and_bank(project, seen):
         if step < 2:
             assert infrared_labels is None
             continue
-        bank = dict(zip(data.infrared_rows.tolist(), seen["bank"][step // 2 - 1].tolist(), strict=True))
-        assert [bank[row] for row in infrared_rows.tolist()] == infrared_labels.tolist() == labels.tolist()
+        bank = dict(
+            zip(data.infrared_rows.tolist(), seen["bank"][step // 2 - 1].tolist(), strict=True)
+        )
+        assert (
+            [bank[row] for row in infrared_rows.tolist()]
+            == infrared_labels.tolist()
+            == labels.tolist()
+        )
     assert step == 5
     assert seen["bank"][-1].tolist() == project.infrared()["label"].tolist()
 
@@ -450,7 +506,7 @@ def test_without_den_the_discriminator_and_its_necks_stay_as_they_were(project):
     state, before = trained(project)
     for name in ("level_necks.0.weight", "level_necks.3.weight"):
         assert torch.equal(state.network.state_dict()[name], before[name])
-    assert state.optimiser.state.keys().isdisjoint(state.discriminator.parameters())
+    assert state.optimizer.state.keys().isdisjoint(state.discriminator.parameters())
 
 
 def trained(project: Project) -> tuple[loop.State, dict[str, torch.Tensor]]:
@@ -460,7 +516,7 @@ def trained(project: Project) -> tuple[loop.State, dict[str, torch.Tensor]]:
     network = build(IdentityNetwork, 1, "narrow", data.classes)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
-    loop.run(state, data, method, records.Checkpoint("test", "key"), lambda _: None)
+    loop.run(state, data, method, Checkpoint("test", "key"), lambda _: None)
     return state, before
 
 
@@ -480,13 +536,17 @@ def test_the_last_level_is_the_identity_neck_s_output(project, monkeypatch):
     project.set(den__levels="last", train__epochs=1)
     behind, given = [], []
     network = IdentityNetwork("narrow", PERSONS)
-    network.neck.register_forward_hook(lambda neck, _, output: behind.append(output) if neck.training else None)
+    network.neck.register_forward_hook(
+        lambda neck, _, output: behind.append(output) if neck.training else None
+    )
     original = loop.reverse_gradient
-    monkeypatch.setattr(loop, "reverse_gradient", lambda x, strength: given.append(x) or original(x, strength))
+    monkeypatch.setattr(
+        loop, "reverse_gradient", lambda x, strength: given.append(x) or original(x, strength)
+    )
     method = project.method()
     data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
     state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
-    loop.run(state, data, method, records.Checkpoint("test", "key"), lambda _: None)
+    loop.run(state, data, method, Checkpoint("test", "key"), lambda _: None)
     assert len(behind) == len(given) == 2
     assert all(torch.equal(one, other) for one, other in zip(behind, given, strict=True))
 
@@ -514,7 +574,9 @@ def test_the_reversal_counts_steps(project):
 
 
 def test_learning_rates_of_both_groups_follow_the_schedule(project):
-    project.set(train__backbone_rate=0.2, train__warmup_epochs=2, train__milestones=[2], train__epochs=3)
+    project.set(
+        train__backbone_rate=0.2, train__warmup_epochs=2, train__milestones=[2], train__epochs=3
+    )
     method = project.method()
     data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
     network = IdentityNetwork("narrow", data.classes)
@@ -522,24 +584,30 @@ def test_learning_rates_of_both_groups_follow_the_schedule(project):
     rates: list[list[float]] = []
 
     def watch(figures: dict[str, Any]) -> None:
-        rates.append([figures["learning_rate"], *(group["lr"] for group in state.optimiser.param_groups)])
+        rates.append(
+            [figures["learning_rate"], *(group["lr"] for group in state.optimizer.param_groups)]
+        )
 
-    loop.run(state, data, method, records.Checkpoint("test", "key"), watch)
+    loop.run(state, data, method, Checkpoint("test", "key"), watch)
     wanted = [learning_rate(epoch, 0.01, 2, [2], 0.1) for epoch in range(3)]
     np.testing.assert_allclose(wanted, [0.005, 0.01, 0.001])
     np.testing.assert_allclose(rates, [[rate, 0.2 * rate, rate] for rate in wanted])
-    backbone, new = ({id(p) for p in group["params"]} for group in state.optimiser.param_groups)
+    backbone, new = ({id(p) for p in group["params"]} for group in state.optimizer.param_groups)
     assert backbone == {id(p) for p in network.backbone.parameters()}
-    others = [p for p in (*network.parameters(), *state.discriminator.parameters()) if p.requires_grad]
+    others = [
+        p for p in (*network.parameters(), *state.discriminator.parameters()) if p.requires_grad
+    ]
     assert new == {id(p) for p in others} - backbone
-    assert [group["weight_decay"] for group in state.optimiser.param_groups] == [0.0005, 0.0005]
+    assert [group["weight_decay"] for group in state.optimizer.param_groups] == [0.0005, 0.0005]
 
 
 def test_a_backbone_rate_of_0_leaves_its_weights(project):
     project.set(train__backbone_rate=0.0)
     state, before = trained(project)
     after = state.network.state_dict()
-    assert torch.equal(after["backbone.layer4.0.conv1.weight"], before["backbone.layer4.0.conv1.weight"])
+    assert torch.equal(
+        after["backbone.layer4.0.conv1.weight"], before["backbone.layer4.0.conv1.weight"]
+    )
     assert not torch.equal(after["classifier.weight"], before["classifier.weight"])
     assert not after["neck.bias"].any()  # frozen at 0
 
@@ -548,19 +616,26 @@ def test_the_start_is_the_pseudo_label_network_or_the_given_weights(project):
     tree = params.load()
     data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, project.method().train)
     chosen = params.section(tree, "network", SECTIONS["network"])
-    stored, _ = records.load_tensors(train.PSEUDO_LABEL_NETWORK)
+    stored, _ = load_tensors(train.PSEUDO_LABEL_NETWORK)
     for start in ("pseudo_label", "weights"):
-        given = {"start": start, "weights": "none" if start == "pseudo_label" else str(train.PSEUDO_LABEL_NETWORK)}
-        tensors = train._network(SECTIONS["network"](**(vars(chosen) | given)), data, 0).state_dict()
+        given = {
+            "start": start,
+            "weights": "none" if start == "pseudo_label" else str(train.PSEUDO_LABEL_NETWORK),
+        }
+        tensors = train._network(
+            SECTIONS["network"](**(vars(chosen) | given)), data, 0
+        ).state_dict()
         assert all(torch.equal(tensors[name], stored[name]) for name in stored)
-    fresh = train._network(SECTIONS["network"](**(vars(chosen) | {"start": "weights"})), data, 0).state_dict()
+    fresh = train._network(
+        SECTIONS["network"](**(vars(chosen) | {"start": "weights"})), data, 0
+    ).state_dict()
     assert not torch.equal(fresh["backbone.conv1.weight"], stored["backbone.conv1.weight"])
 
 
 # The visible labels
 
 
-def labelled(project: Project, labels: list[int] | np.ndarray, **changes: Any) -> Any:
+def labeled(project: Project, labels: list[int] | np.ndarray, **changes: Any) -> Any:
     """The training set with these visible labels."""
     project.set(**changes)
     store = ImageStore(train.IMAGES)
@@ -572,11 +647,11 @@ def test_images_without_a_cluster_are_dropped_or_classes_of_their_own(project):
     """Labels 7 and 9 stay, -1 twice and a lone 8 are outliers; numbers are compact and in order."""
     labels = np.repeat([9, 7, -1, 8], (20, 13, 2, 1))
     rows = ImageStore(train.IMAGES).rows("train", "visible")
-    data = labelled(project, labels)
+    data = labeled(project, labels)
     assert data.visible_rows.tolist() == rows[:33].tolist()
     assert (data.visible_labels.tolist(), data.classes) == ([1] * 20 + [0] * 13, 2)
     assert len(data.infrared_rows) == PERSONS * IMAGES
-    data = labelled(project, labels, train__keep_outliers=True)
+    data = labeled(project, labels, train__keep_outliers=True)
     assert data.visible_rows.tolist() == rows.tolist()
     assert (data.visible_labels.tolist(), data.classes) == ([1] * 20 + [0] * 13 + [2, 3, 4], 5)
 
@@ -585,24 +660,24 @@ def test_outliers_can_be_trained_on(project):
     rows = ImageStore(train.IMAGES).rows("train", "visible")
     project.write_labels(rows, np.where(np.arange(len(rows)) < 20, np.arange(len(rows)) // 10, -1))
     project.run(train__keep_outliers=True)
-    assert len(records.load_tensors(train.NETWORK)[0]["classifier.weight"]) == 2 + 16
+    assert len(load_tensors(train.NETWORK)[0]["classifier.weight"]) == 2 + 16
     project.run()
-    assert len(records.load_tensors(train.NETWORK)[0]["classifier.weight"]) == 2
+    assert len(load_tensors(train.NETWORK)[0]["classifier.weight"]) == 2
 
 
 def test_supervised_labels_are_those_of_the_visible_images(project):
     labels = np.repeat([5, 3, 2, 8, 1, 0], IMAGES)
-    data = labelled(project, labels, train__setting="supervised")
+    data = labeled(project, labels, train__setting="supervised")
     assert data.infrared_truth.tolist() == np.repeat([4, 3, 2, 5, 1, 0], IMAGES).tolist()
     labels[:IMAGES] = -1  # a person without visible label: its infrared images go too
-    data = labelled(project, labels, train__setting="supervised")
+    data = labeled(project, labels, train__setting="supervised")
     assert set(data.infrared_persons) == {11, 12, 13, 14, 15}
     assert data.infrared_truth.tolist() == np.repeat([3, 2, 4, 1, 0], IMAGES).tolist()
 
 
 @pytest.mark.parametrize("setting", ["unsupervised", "semi-supervised"])
 def test_there_is_no_truth_to_take_but_in_the_supervised_setting(project, setting):
-    assert labelled(project, np.arange(36) // 6, train__setting=setting).infrared_truth is None
+    assert labeled(project, np.arange(36) // 6, train__setting=setting).infrared_truth is None
 
 
 # One clear line
@@ -610,7 +685,7 @@ def test_there_is_no_truth_to_take_but_in_the_supervised_setting(project, settin
 
 def message(project: Project, **changes: Any) -> str:
     """The line with which the stage ends."""
-    with pytest.raises(SystemExit) as end, records.stage("train"):
+    with pytest.raises(SystemExit) as end, run_stage("train"):
         project.run(**changes)
     line = str(end.value)
     assert line.startswith("error in train: ")
@@ -623,7 +698,10 @@ def test_labels_must_fit_the_table(project):
     for given in (rows[:-1], rows + 1, rows[::-1]):
         project.write_labels(given, np.zeros(len(given), dtype=int))
         line = message(project)
-        assert "data/labels/visible.csv: its rows are not the 36 visible training images of data/images/target" in line
+        assert (
+            "data/labels/visible.csv: its rows are not the 36 visible training images of data/images/target"
+            in line
+        )
     train.VISIBLE_LABELS.write_text("image,label\n1,2\n")
     assert "data/labels/visible.csv: its rows are not the 36" in message(project)
 
@@ -633,10 +711,15 @@ def test_labels_must_be_whole_numbers_from_minus_1(project, wrong):
     text = train.VISIBLE_LABELS.read_text().splitlines()
     text[3] = text[3].split(",")[0] + "," + wrong
     train.VISIBLE_LABELS.write_text("\n".join(text) + "\n")
-    assert "visible.csv: column label holds something that is not a whole number from -1" in message(project)
+    assert (
+        "visible.csv: column label holds something that is not a whole number from -1"
+        in message(project)
+    )
 
 
-@pytest.mark.parametrize(("content", "words"), [("", "visible.csv: No columns"), (None, "data/labels/visible.csv")])
+@pytest.mark.parametrize(
+    ("content", "words"), [("", "visible.csv: No columns"), (None, "data/labels/visible.csv")]
+)
 def test_labels_must_be_there(project, content, words):
     train.VISIBLE_LABELS.unlink()
     if content is not None:
@@ -646,7 +729,10 @@ def test_labels_must_be_there(project, content, words):
 
 def test_labels_must_fill_a_batch(project):
     line = message(project, train__persons=7)
-    assert "visible.csv: 6 labels with two images or more, but a batch takes train.persons = 7 of them" in line
+    assert (
+        "visible.csv: 6 labels with two images or more, but a batch takes train.persons = 7 of them"
+        in line
+    )
     rows = ImageStore(train.IMAGES).rows("train", "visible")
     project.write_labels(rows, np.full(len(rows), -1))
     assert "0 labels with two images or more" in message(project)
@@ -654,8 +740,12 @@ def test_labels_must_fill_a_batch(project):
 
 def test_infrared_labels_must_fill_a_batch(project, monkeypatch):
     """Where self-training takes every infrared image for one person no batch can be drawn, and that is said."""
-    monkeypatch.setattr(LabelBank, "write", lambda bank, rows, labels, confidence: bank.labels.fill_(0))
-    assert "1 labels have images in both modalities, but a batch takes persons = 2" in message(project)
+    monkeypatch.setattr(
+        LabelBank, "write", lambda bank, rows, labels, confidence: bank.labels.fill_(0)
+    )
+    assert "1 labels have images in both modalities, but a batch takes persons = 2" in message(
+        project
+    )
 
 
 @pytest.mark.parametrize("modality", ["visible", "infrared"])
@@ -670,7 +760,9 @@ def test_supervised_training_needs_infrared_images_of_everybody(project):
     table = read_table(TABLE)
     table.loc[(table["modality"] == "infrared") & (table["person"] == 13), "split"] = "query"
     write_table(table, TABLE)
-    assert "person 13 has visible training images only" in message(project, train__setting="supervised")
+    assert "person 13 has visible training images only" in message(
+        project, train__setting="supervised"
+    )
     project.run()
 
 
@@ -687,16 +779,25 @@ def test_the_pseudo_label_network_must_be_there(project, start):
 
 
 def test_stored_weights_must_fit(project):
-    other = {name: value for name, value in build(Embedder, 1, "narrow").state_dict().items() if "layer3" not in name}
-    records.save_tensors(train.PSEUDO_LABEL_NETWORK, other)
+    other = {
+        name: value
+        for name, value in build(Embedder, 1, "narrow").state_dict().items()
+        if "layer3" not in name
+    }
+    save_tensors(train.PSEUDO_LABEL_NETWORK, other)
     line = message(project)
-    assert "models/pseudo_label.safetensors: stored network: backbone.layer3.0.conv1.weight: found nothing" in line
+    assert (
+        "models/pseudo_label.safetensors: stored network: backbone.layer3.0.conv1.weight: found nothing"
+        in line
+    )
     assert "wrong.safetensors is not here" in message(
         project, network__start="weights", network__weights="wrong.safetensors"
     )
 
 
-def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_last_good_state(project, expected, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_last_good_state(
+    project, expected, monkeypatch
+):
     """The line names epoch, step, term and file; without the fault the run goes on from there to the same bytes."""
     calls = []
 
@@ -728,7 +829,10 @@ def test_weights_that_are_not_finite_end_in_no_labels(project, monkeypatch):
     original = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", broken)
     line = message(project, otla__assignment="argmax", train__steps=1)
-    assert "epoch 1, the predictions that labels come from are not finite; no epoch was finished" in line
+    assert (
+        "epoch 1, the predictions that labels come from are not finite; no epoch was finished"
+        in line
+    )
 
 
 def test_a_transport_that_stops_early_is_said(project, capsys):

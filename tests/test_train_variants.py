@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from experiments.plans import VARIANTS
-from stages.parts.images.augment import normalise
+from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.head import IdentityNetwork
-from stages.parts.run import params, records
+from stages.parts.run import params
+from stages.parts.run.checkpoint import Checkpoint
+from stages.parts.run.stage import InputError
+from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
 from stages.train import labels, loop, validation
 from stages.train.attention import attention_of_a_batch
@@ -30,9 +33,17 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def state_of(project: Project) -> tuple[loop.State, labels.TrainingSet, loop.Method]:
     """A state before the first epoch in the project's parameters."""
     method = project.method()
-    data = training_set(ImageStore(project.folder / train.IMAGES), project.folder / train.VISIBLE_LABELS, method.train)
+    data = training_set(
+        ImageStore(project.folder / train.IMAGES),
+        project.folder / train.VISIBLE_LABELS,
+        method.train,
+    )
     network = IdentityNetwork("narrow", data.classes)
-    return loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu")), data, method
+    return (
+        loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu")),
+        data,
+        method,
+    )
 
 
 def order_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarray]]:
@@ -57,7 +68,7 @@ def order_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarra
 # What is predicted, when, and how
 
 
-def test_by_default_all_images_are_labelled_after_the_steps(project, monkeypatch):
+def test_by_default_all_images_are_labeled_after_the_steps(project, monkeypatch):
     calls = order_of_calls(monkeypatch)
     project.run()
     assert [name for name, _ in calls] == ["train", "label"] * 3
@@ -68,21 +79,27 @@ def test_with_a_lag_labels_are_made_before_the_steps_and_used_one_epoch_later(pr
     calls = order_of_calls(monkeypatch)
     used = []
     draw = loop.cross_modal_batches
-    monkeypatch.setattr(loop, "cross_modal_batches", lambda v, i, *rest: used.append(i.copy()) or draw(v, i, *rest))
+    monkeypatch.setattr(
+        loop, "cross_modal_batches", lambda v, i, *rest: used.append(i.copy()) or draw(v, i, *rest)
+    )
     project.run(otla__label_lag=1, otla__infrared_from_epoch=0)
     assert [name for name, _ in calls] == ["label", "train"] * 3
     banks = [bank for name, bank in calls if name == "train"]
-    np.testing.assert_array_equal(used[1], banks[0])  # drawn in the second epoch: labels of before the first's steps
+    np.testing.assert_array_equal(
+        used[1], banks[0]
+    )  # drawn in the second epoch: labels of before the first's steps
     np.testing.assert_array_equal(used[2], banks[1])
 
 
-def test_visited_images_alone_are_labelled_and_the_others_keep_theirs(project, monkeypatch):
+def test_visited_images_alone_are_labeled_and_the_others_keep_theirs(project, monkeypatch):
     calls = order_of_calls(monkeypatch)
     project.run(otla__predict="visited", otla__infrared_from_epoch=0, train__epochs=2)
     images = [found for name, found in calls if name == "label"]
     assert all(0 < len(found) < PERSONS * IMAGES for found in images)
     share = project.epochs()["predicted_share"].to_numpy()
-    np.testing.assert_allclose(share, [len(found) / (PERSONS * IMAGES) for found in images], atol=1e-6)
+    np.testing.assert_allclose(
+        share, [len(found) / (PERSONS * IMAGES) for found in images], atol=1e-6
+    )
     bank = project.infrared()
     never = np.setdiff1d(np.arange(len(bank)), np.union1d(*images))
     assert (bank["age"].to_numpy()[images[1]] == 0).all()
@@ -92,17 +109,23 @@ def test_visited_images_alone_are_labelled_and_the_others_keep_theirs(project, m
 
 def test_training_mode_predicts_augmented_visits_and_averages_them(project):
     """Of one network the mean over visits is what its logits give by hand, and running statistics have moved."""
-    project.set(otla__predict="visited", otla__predict_mode="train", train__flip=0.0, train__erase=0.0)
+    project.set(
+        otla__predict="visited", otla__predict_mode="train", train__flip=0.0, train__erase=0.0
+    )
     state, data, method = state_of(project)
     visits = np.array([[0, 1, 2, 3], [3, 2, 5, 4]])
     before = state.network.neck.running_mean.clone()
-    images, found = labels.log_predictions(state.network, data, method.train, method.otla, visits, (0, 0))
+    images, found = labels.log_predictions(
+        state.network, data, method.train, method.otla, visits, (0, 0)
+    )
     np.testing.assert_array_equal(images, [0, 1, 2, 3, 4, 5])
     assert not torch.equal(state.network.neck.running_mean, before)
     state.network.train()
     with torch.no_grad():
         by_hand = [
-            state.network.outputs(normalise(data.store.batch(data.infrared_rows[visit]))).logits.softmax(1)
+            state.network.outputs(
+                normalize(data.store.batch(data.infrared_rows[visit]))
+            ).logits.softmax(1)
             for visit in visits
         ]
     torch.testing.assert_close(found[3].exp().float(), (by_hand[0][3] + by_hand[1][0]) / 2)
@@ -114,9 +137,13 @@ def test_evaluation_mode_leaves_the_network_as_it_was(project):
     state, data, method = state_of(project)
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
     batches = np.zeros((1, 4), int)
-    images, found = labels.log_predictions(state.network, data, method.train, method.otla, batches, (0, 0))
+    images, found = labels.log_predictions(
+        state.network, data, method.train, method.otla, batches, (0, 0)
+    )
     assert len(images) == len(found) == PERSONS * IMAGES
-    assert all(torch.equal(before[name], value) for name, value in state.network.state_dict().items())
+    assert all(
+        torch.equal(before[name], value) for name, value in state.network.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("name", ["paper", "code"])
@@ -139,7 +166,12 @@ def test_a_named_set_of_parameters_runs_two_epochs(project, name):
 def test_the_estimated_prior_follows_the_mean_prediction(project):
     project.set(otla__label_prior="estimated", otla__prior_momentum=0.25, otla__delta=1.0)
     state, data, method = state_of(project)
-    predicted = torch.randn(len(data.infrared_rows), data.classes, generator=torch.Generator().manual_seed(0)) * 3
+    predicted = (
+        torch.randn(
+            len(data.infrared_rows), data.classes, generator=torch.Generator().manual_seed(0)
+        )
+        * 3
+    )
     predicted = predicted.log_softmax(1)
     images = np.arange(len(predicted))
     labels.assign(state.labels, images, predicted, data, method.otla)
@@ -154,7 +186,9 @@ def test_no_label_dies_of_an_estimate(project):
     state, data, method = state_of(project)
     predicted = torch.full((len(data.infrared_rows), data.classes), -20.0)
     predicted[:, 0] = 0.0
-    _, seconds = labels.assign(state.labels, np.arange(len(predicted)), predicted.log_softmax(1), data, method.otla)
+    _, seconds = labels.assign(
+        state.labels, np.arange(len(predicted)), predicted.log_softmax(1), data, method.otla
+    )
     assert seconds > 0
     counts = state.labels.counts[0, 0]
     assert counts.sum() == len(predicted)
@@ -166,11 +200,15 @@ def test_slack_lets_the_label_shares_follow_the_predictions(project):
     state, data, _ = state_of(project)
     draw = torch.Generator().manual_seed(1)
     bias = torch.tensor([2.0] + [0.0] * (data.classes - 1))
-    predicted = (torch.randn(len(data.infrared_rows), data.classes, generator=draw) + bias).log_softmax(1)
+    predicted = (
+        torch.randn(len(data.infrared_rows), data.classes, generator=draw) + bias
+    ).log_softmax(1)
     largest = []
     for slack in (0.0, 0.3, 1000.0):
         project.set(otla__label_slack=slack, otla__delta=25.0)
-        labels.assign(state.labels, np.arange(len(predicted)), predicted, data, project.method().otla)
+        labels.assign(
+            state.labels, np.arange(len(predicted)), predicted, data, project.method().otla
+        )
         largest.append(int(state.labels.counts[-1, 0].max()))
     assert largest[0] < largest[1] <= largest[2]
     np.testing.assert_array_equal(state.labels.counts[-1, 0], state.labels.counts[-1, 1])
@@ -179,7 +217,7 @@ def test_slack_lets_the_label_shares_follow_the_predictions(project):
 def test_the_estimate_survives_an_interruption(project, monkeypatch):
     changes = {"otla__label_prior": "estimated", "otla__delta": 5.0}
     expected = project.run(**changes)
-    save = records.Checkpoint.save
+    save = Checkpoint.save
 
     def save_and_die(self, tensors, facts):
         save(self, tensors, facts)
@@ -187,7 +225,7 @@ def test_the_estimate_survives_an_interruption(project, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(records.Checkpoint, "save", save_and_die)
+        patch.setattr(Checkpoint, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             project.run(**changes)
     train.main()
@@ -213,10 +251,10 @@ def test_validation_chooses_the_epoch_of_the_best_map(project, monkeypatch):
     scores = iter([0.2, 0.9, 0.9, 0.2, 0.9])
     monkeypatch.setattr(loop, "validation_map", lambda network, store: next(scores))
     project.run(train__selection="validation")
-    tensors, facts = records.load_tensors(project.folder / train.NETWORK)
+    tensors, facts = load_tensors(project.folder / train.NETWORK)
     assert (facts["selection"], facts["epoch"]) == ("validation", 2)
     project.run(train__selection="validation", train__epochs=2)
-    last, _ = records.load_tensors(project.folder / train.NETWORK)
+    last, _ = load_tensors(project.folder / train.NETWORK)
     assert all(torch.equal(tensors[name], last[name]) for name in tensors | last)
 
 
@@ -225,13 +263,15 @@ def test_the_validation_score_is_made_of_validation_images(project):
     outputs = project.run(train__selection="validation")
     scores = project.epochs()["validation_map"]
     assert scores.between(0, 1, inclusive="right").all()
-    labelled = ImageStore(project.folder / train.IMAGES).rows("train", "infrared")
-    assert project.infrared()["row"].tolist() == labelled.tolist()
+    labeled = ImageStore(project.folder / train.IMAGES).rows("train", "infrared")
+    assert project.infrared()["row"].tolist() == labeled.tolist()
     assert project.run(train__selection="validation") == outputs
 
 
 def test_validation_needs_validation_images(project):
-    with pytest.raises(records.InputError, match=r"train\.selection: validation needs infrared images of split val"):
+    with pytest.raises(
+        InputError, match=r"train\.selection: validation needs infrared images of split val"
+    ):
         project.run(train__selection="validation")
 
 
@@ -251,7 +291,9 @@ def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
 def test_counts_by_epoch_add_up(project):
     project.run()
     counts = pd.read_csv(project.folder / train.COUNTS)
-    assert counts.groupby("epoch")[["transport", "argmax"]].sum().eq(PERSONS * IMAGES).all(axis=None)
+    assert (
+        counts.groupby("epoch")[["transport", "argmax"]].sum().eq(PERSONS * IMAGES).all(axis=None)
+    )
     project.run(otla__assignment="argmax")
     assert pd.read_csv(project.folder / train.COUNTS)["transport"].isna().all()
 
@@ -266,7 +308,9 @@ def test_attention_is_of_one_batch_and_its_rows_add_up_to_1(project):
         assert (modality.loc[some["query"]] == query).all()
         assert (modality.loc[some["key"]] == "infrared").all()
         size = int(np.sqrt(len(some)))
-        np.testing.assert_allclose(some["weight"].to_numpy().reshape(size, size).sum(1), 1, atol=1e-4)
+        np.testing.assert_allclose(
+            some["weight"].to_numpy().reshape(size, size).sum(1), 1, atol=1e-4
+        )
 
 
 def test_without_a_shared_label_there_is_no_attention(project):

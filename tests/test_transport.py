@@ -14,11 +14,19 @@ from stages.parts.assignment.dual import FullDual, ThinDual
 from stages.parts.assignment.transport import plan, solve
 
 SOLVERS = ["newton", "sinkhorn"]
-CASES = ["nearuniform_300x17", "peaked_300x17", "peaked_1200x40", "degenerate_400x20", "multivisit_154x12"]
+CASES = [
+    "nearuniform_300x17",
+    "peaked_300x17",
+    "peaked_1200x40",
+    "degenerate_400x20",
+    "multivisit_154x12",
+]
 BROKEN = ["underflow_400x20", "onedeadclass_300x17"]
 
 
-def predictions(images: int, classes: int, spread: float = 1.0, peak: float = 0.0, seed: int = 0) -> torch.Tensor:
+def predictions(
+    images: int, classes: int, spread: float = 1.0, peak: float = 0.0, seed: int = 0
+) -> torch.Tensor:
     """log P of random logits, float64, `peak` added to one random class of each image."""
     generator = torch.Generator().manual_seed(seed)
     logits = spread * torch.randn(images, classes, generator=generator, dtype=torch.float64)
@@ -27,15 +35,27 @@ def predictions(images: int, classes: int, spread: float = 1.0, peak: float = 0.
 
 
 def masses(count: int, seed: int) -> torch.Tensor:
-    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.2
+    return (
+        torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.2
+    )
 
 
-def twin(log_predictions: torch.Tensor, sharpness: float, rows=None, columns=None, steps: int = 20_000) -> torch.Tensor:
+def twin(
+    log_predictions: torch.Tensor, sharpness: float, rows=None, columns=None, steps: int = 20_000
+) -> torch.Tensor:
     """Eq. 4, both scalings, in the log domain: the plan."""
     scores = sharpness * log_predictions.double()
     images, classes = scores.shape
-    rows = torch.full((images,), 1 / images, dtype=torch.float64) if rows is None else rows / rows.sum()
-    columns = torch.full((classes,), 1 / classes, dtype=torch.float64) if columns is None else columns / columns.sum()
+    rows = (
+        torch.full((images,), 1 / images, dtype=torch.float64)
+        if rows is None
+        else rows / rows.sum()
+    )
+    columns = (
+        torch.full((classes,), 1 / classes, dtype=torch.float64)
+        if columns is None
+        else columns / columns.sum()
+    )
     u = torch.zeros(images, dtype=torch.float64)
     for _ in range(steps):
         v = columns.log() - (scores + u[:, None]).logsumexp(dim=0)
@@ -48,7 +68,11 @@ def twin(log_predictions: torch.Tensor, sharpness: float, rows=None, columns=Non
 
 @st.composite
 def problems(draw):
-    images, classes, seed = draw(st.integers(1, 30)), draw(st.integers(1, 9)), draw(st.integers(0, 10**6))
+    images, classes, seed = (
+        draw(st.integers(1, 30)),
+        draw(st.integers(1, 9)),
+        draw(st.integers(0, 10**6)),
+    )
     spread, peak = draw(st.sampled_from([0.1, 1.0, 4.0])), draw(st.sampled_from([0.0, 6.0, 40.0]))
     uneven = draw(st.booleans())
     rows, columns = masses(images, seed), masses(classes, seed + 1)
@@ -68,46 +92,76 @@ def test_newton_finds_a_plan_with_the_wanted_marginals(problem):
     found = solve(**problem)
     dense = plan(log_predictions, problem["sharpness"], found, rows)
     wanted = [torch.full((n,), 1 / n, dtype=torch.float64) for n in (images, classes)]
-    wanted = [w if given is None else given for w, given in zip(wanted, (rows, columns), strict=True)]
+    wanted = [
+        w if given is None else given for w, given in zip(wanted, (rows, columns), strict=True)
+    ]
     assert found.converged
     torch.testing.assert_close(dense.sum(dim=1), wanted[0], rtol=1e-12, atol=0)
     assert float((dense.sum(dim=0) - wanted[1]).abs().sum()) <= 1e-6
-    assert found.error == pytest.approx(float((dense.sum(dim=0) - wanted[1]).abs().sum()), abs=1e-12)
+    assert found.error == pytest.approx(
+        float((dense.sum(dim=0) - wanted[1]).abs().sum()), abs=1e-12
+    )
     shares = dense / dense.sum(dim=1, keepdim=True)
     torch.testing.assert_close(found.confidence, shares.amax(dim=1))
     assert torch.equal(found.labels, shares.argmax(dim=1))
-    assert float(found.potentials.mean()) == pytest.approx(0, abs=1e-9 * (1 + float(found.potentials.abs().max())))
+    assert float(found.potentials.mean()) == pytest.approx(
+        0, abs=1e-9 * (1 + float(found.potentials.abs().max()))
+    )
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("uneven", [False, True])
-@pytest.mark.parametrize(("sharpness", "peak"), [(1.0, 4.0), (5.0, 0.0), (25.0, 0.0), (25.0, 1.0), (200.0, 0.0)])
+@pytest.mark.parametrize(
+    ("sharpness", "peak"), [(1.0, 4.0), (5.0, 0.0), (25.0, 0.0), (25.0, 1.0), (200.0, 0.0)]
+)
 def test_both_solvers_agree_with_pot(solver, uneven, sharpness, peak):
     """Python Optimal Transport's log-domain solver with cost -log P and regularisation 1 / sharpness."""
-    log_predictions = predictions(40, 6, spread=0.3 if sharpness > 100 else 1.0, peak=peak, seed=int(sharpness))
-    rows = masses(40, 1) / masses(40, 1).sum() if uneven else torch.full((40,), 1 / 40, dtype=torch.float64)
-    columns = masses(6, 2) / masses(6, 2).sum() if uneven else torch.full((6,), 1 / 6, dtype=torch.float64)
+    log_predictions = predictions(
+        40, 6, spread=0.3 if sharpness > 100 else 1.0, peak=peak, seed=int(sharpness)
+    )
+    rows = (
+        masses(40, 1) / masses(40, 1).sum()
+        if uneven
+        else torch.full((40,), 1 / 40, dtype=torch.float64)
+    )
+    columns = (
+        masses(6, 2) / masses(6, 2).sum()
+        if uneven
+        else torch.full((6,), 1 / 6, dtype=torch.float64)
+    )
     expected = ot.bregman.sinkhorn_log(
-        rows, columns, -log_predictions, 1 / sharpness, numItermax=200_000, stopThr=1e-12, warn=False
+        rows,
+        columns,
+        -log_predictions,
+        1 / sharpness,
+        numItermax=200_000,
+        stopThr=1e-12,
+        warn=False,
     )
     found = solve(log_predictions, sharpness, rows, columns, solver, tolerance=1e-9)
     assert found.converged
-    torch.testing.assert_close(plan(log_predictions, sharpness, found, rows), expected, rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        plan(log_predictions, sharpness, found, rows), expected, rtol=0, atol=1e-8
+    )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(st.integers(2, 25), st.integers(2, 6), st.sampled_from([1.0, 3.0, 10.0]), st.integers(0, 10**6))
+@given(
+    st.integers(2, 25), st.integers(2, 6), st.sampled_from([1.0, 3.0, 10.0]), st.integers(0, 10**6)
+)
 def test_both_solvers_agree_with_the_slow_twin(images, classes, sharpness, seed):
     log_predictions = predictions(images, classes, 0.5, seed=seed)
     expected = twin(log_predictions, sharpness)
     for solver in SOLVERS:
         found = solve(log_predictions, sharpness, solver=solver, tolerance=1e-9)
         assert found.converged
-        torch.testing.assert_close(plan(log_predictions, sharpness, found), expected, rtol=0, atol=1e-7)
+        torch.testing.assert_close(
+            plan(log_predictions, sharpness, found), expected, rtol=0, atol=1e-7
+        )
 
 
 def objective(dense: torch.Tensor, problem: dict, columns: torch.Tensor) -> float:
-    """What a plan with slack minimises: <Q, -log P> + KL(Q || uniform) / sharpness + KL(m || columns) / slack."""
+    """What a plan with slack minimizes: <Q, -log P> + KL(Q || uniform) / sharpness + KL(m || columns) / slack."""
     m = dense.sum(dim=0)
     entropy, excess = torch.xlogy(dense, dense).sum(), torch.xlogy(m, m / columns).sum()
     cost = -(dense * problem["log_predictions"]).sum()
@@ -117,7 +171,11 @@ def objective(dense: torch.Tensor, problem: dict, columns: torch.Tensor) -> floa
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(problems(), st.sampled_from([1e-3, 0.1, 1.0, 30.0, 1e4]), st.integers(0, 10**6))
 def test_no_plan_is_better_than_the_one_with_slack(problem, slack, seed):
-    log_predictions, columns, problem = problem["log_predictions"], problem["columns"], problem | {"slack": slack}
+    log_predictions, columns, problem = (
+        problem["log_predictions"],
+        problem["columns"],
+        problem | {"slack": slack},
+    )
     images, classes = log_predictions.shape
     if columns is None:
         columns = torch.full((classes,), 1 / classes, dtype=torch.float64)
@@ -128,7 +186,10 @@ def test_no_plan_is_better_than_the_one_with_slack(problem, slack, seed):
     assert float(wanted.sum()) == pytest.approx(1, abs=1e-9)
     assert found.error == pytest.approx(float((dense.sum(dim=0) - wanted).abs().sum()), abs=1e-9)
     best = objective(dense, problem, columns)
-    others = [masses(images * classes, seed).view(images, classes).log(), problem["sharpness"] * log_predictions]
+    others = [
+        masses(images * classes, seed).view(images, classes).log(),
+        problem["sharpness"] * log_predictions,
+    ]
     for other in others:  # the objective is convex: a better plan anywhere is seen on the way to it
         other = dense.sum(dim=1, keepdim=True) * other.softmax(dim=1)
         for part in (1e-3, 0.1):
@@ -140,9 +201,17 @@ def test_no_plan_is_better_than_the_one_with_slack(problem, slack, seed):
 @given(problems())
 def test_more_slack_moves_the_masses_further_from_those_wanted(problem):
     """From the plan without slack to every image's own softmax."""
-    log_predictions, sharpness, rows = problem["log_predictions"], problem["sharpness"], problem["rows"]
+    log_predictions, sharpness, rows = (
+        problem["log_predictions"],
+        problem["sharpness"],
+        problem["rows"],
+    )
     classes = log_predictions.shape[1]
-    columns = torch.full((classes,), 1 / classes).double() if problem["columns"] is None else problem["columns"]
+    columns = (
+        torch.full((classes,), 1 / classes).double()
+        if problem["columns"] is None
+        else problem["columns"]
+    )
     excess = []
     for slack in (0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0):
         found = solve(**problem, slack=slack, tolerance=1e-9)
@@ -171,17 +240,23 @@ def test_a_plan_with_slack_is_pots(solver, slack, sharpness, peak):
     assert float(expected.sum()) == pytest.approx(1, abs=1e-9)
     found = solve(log_predictions, sharpness, rows, columns, solver, 1e-10, slack=slack)
     assert found.converged
-    torch.testing.assert_close(plan(log_predictions, sharpness, found, rows), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        plan(log_predictions, sharpness, found, rows), expected, rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_between_no_slack_and_much(solver):
     log_predictions = predictions(70, 6, peak=2.0)
     options = {"sharpness": 5.0, "solver": solver, "tolerance": 1e-10}
-    balanced, little, much = (solve(log_predictions, slack=slack, **options) for slack in (0.0, 1e-7, 1e7))
+    balanced, little, much = (
+        solve(log_predictions, slack=slack, **options) for slack in (0.0, 1e-7, 1e7)
+    )
     dense = [plan(log_predictions, 5.0, found) for found in (balanced, little, much)]
     torch.testing.assert_close(dense[1], dense[0], rtol=0, atol=1e-7)
-    torch.testing.assert_close(dense[2], (5 * log_predictions).softmax(dim=1) / 70, rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        dense[2], (5 * log_predictions).softmax(dim=1) / 70, rtol=0, atol=1e-7
+    )
     assert torch.equal(much.labels, log_predictions.argmax(dim=1))
     assert not torch.equal(much.labels, balanced.labels)
 
@@ -191,14 +266,19 @@ def test_between_no_slack_and_much(solver):
 def test_order_of_images_and_names_of_classes_do_not_matter(solver, slack):
     log_predictions = predictions(60, 7, peak=3.0)
     generator = torch.Generator().manual_seed(5)
-    images, classes = torch.randperm(60, generator=generator), torch.randperm(7, generator=generator)
+    images, classes = (
+        torch.randperm(60, generator=generator),
+        torch.randperm(7, generator=generator),
+    )
     found = solve(log_predictions, 25.0, solver=solver, tolerance=1e-9, slack=slack)
-    moved = solve(log_predictions[images][:, classes], 25.0, solver=solver, tolerance=1e-9, slack=slack)
+    moved = solve(
+        log_predictions[images][:, classes], 25.0, solver=solver, tolerance=1e-9, slack=slack
+    )
     assert torch.equal(classes[moved.labels], found.labels[images])
     torch.testing.assert_close(moved.potentials, found.potentials[classes], rtol=0, atol=1e-5)
 
 
-def test_unnormalised_rows_change_nothing():
+def test_unnormalized_rows_change_nothing():
     log_predictions = predictions(50, 5)
     shifted = log_predictions + torch.linspace(-300, 300, 50, dtype=torch.float64)[:, None]
     torch.testing.assert_close(
@@ -243,7 +323,9 @@ def test_newton_equals_the_reference_and_pot(gold, case, sharpness):
 @pytest.mark.parametrize("case", ["nearuniform_300x17", "peaked_300x17", "multivisit_154x12"])
 def test_sinkhorn_equals_the_reference_and_pot(gold, case):
     expected = gold(f"otla/sinkhorn_{case}_lam5.npz")
-    found = solve(torch.from_numpy(expected["P"]).double().log(), 5.0, solver="sinkhorn", tolerance=1e-5)
+    found = solve(
+        torch.from_numpy(expected["P"]).double().log(), 5.0, solver="sinkhorn", tolerance=1e-5
+    )
     clear = expected["ref_label_gap"] > 0.02
     assert found.converged
     np.testing.assert_array_equal(found.labels[clear], expected["ref_labels_op"][clear])
@@ -271,9 +353,13 @@ def test_the_rule_change_stops_where_the_released_code_does(images, classes, pea
     of_classes, steps = released_loop((5 * log_predictions).exp().numpy(), 0.1)
     found = solve(log_predictions, 5.0, solver="sinkhorn", stop="change", tolerance=0.1)
     assert (found.iterations, found.converged) == (steps, True)
-    np.testing.assert_allclose(found.potentials, np.log(of_classes) - np.log(of_classes).mean(), atol=1e-9)
+    np.testing.assert_allclose(
+        found.potentials, np.log(of_classes) - np.log(of_classes).mean(), atol=1e-9
+    )
     dense = plan(log_predictions, 5.0, found)
-    assert found.error == pytest.approx(float((dense.sum(dim=0) - 1 / classes).abs().sum()), abs=1e-12)
+    assert found.error == pytest.approx(
+        float((dense.sum(dim=0) - 1 / classes).abs().sum()), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("sharpness", [5, 25])
@@ -282,7 +368,9 @@ def test_the_rule_change_takes_the_references_steps(gold, case, sharpness):
     """Where the released code's kernel underflows for a whole class and it crashes, the log domain goes on."""
     expected = gold(f"otla/sinkhorn_{case}_lam{sharpness}.npz")
     log_predictions = torch.from_numpy(expected["P"]).double().log()
-    found = solve(log_predictions, float(sharpness), solver="sinkhorn", stop="change", tolerance=0.1)
+    found = solve(
+        log_predictions, float(sharpness), solver="sinkhorn", stop="change", tolerance=0.1
+    )
     assert found.converged
     assert found.iterations % 10 == 1
     if expected["ref_ok"]:
@@ -312,7 +400,9 @@ def test_the_rule_change_leads_to_the_same_plan():
 
 @pytest.mark.parametrize("limit", [1, 10, 21])
 def test_the_rule_change_reports_a_limit(limit):
-    found = solve(predictions(80, 8, peak=5.0), 25.0, solver="sinkhorn", stop="change", max_iterations=limit)
+    found = solve(
+        predictions(80, 8, peak=5.0), 25.0, solver="sinkhorn", stop="change", max_iterations=limit
+    )
     assert (found.iterations, found.converged) == (limit, False)
     assert found.error > 1e-6
 
@@ -320,7 +410,9 @@ def test_the_rule_change_reports_a_limit(limit):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_float32_predictions_give_the_same_labels(solver):
     log_predictions = predictions(80, 8, peak=2.0).float()
-    single, double = (solve(x, 5.0, solver=solver) for x in (log_predictions, log_predictions.double()))
+    single, double = (
+        solve(x, 5.0, solver=solver) for x in (log_predictions, log_predictions.double())
+    )
     assert torch.equal(single.labels, double.labels)
     assert torch.equal(single.potentials, double.potentials)
 
@@ -353,7 +445,9 @@ def test_exact_zeros_count_as_the_smallest_float(solver):
     assert found.converged
     assert torch.isfinite(found.potentials).all()
     torch.testing.assert_close(found.potentials, floored.potentials, rtol=0, atol=1e-4)
-    torch.testing.assert_close(found.confidence, torch.full((8,), 0.5, dtype=torch.float64), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        found.confidence, torch.full((8,), 0.5, dtype=torch.float64), rtol=0, atol=1e-5
+    )
 
 
 def test_a_class_or_an_image_of_zeros_only_is_served_all_the_same():
@@ -367,7 +461,9 @@ def test_a_class_or_an_image_of_zeros_only_is_served_all_the_same():
 
 def test_zero_is_never_above_a_probability_that_occurs():
     """With finite log P below float32's smallest, -inf is floored at their minimum, not above them."""
-    log_predictions = torch.tensor([[0.0, -400.0], [0.0, -math.inf], [0.0, -math.inf], [0.0, -300.0]])
+    log_predictions = torch.tensor(
+        [[0.0, -400.0], [0.0, -math.inf], [0.0, -math.inf], [0.0, -300.0]]
+    )
     assert solve(log_predictions.double(), 1.0, tolerance=1e-9).labels.tolist()[3] == 1
 
 
@@ -375,7 +471,9 @@ def test_zero_is_never_above_a_probability_that_occurs():
 @pytest.mark.parametrize("slack", [0.0, 0.1])
 def test_a_class_that_is_to_get_nothing_gets_nothing(solver, slack):
     columns = torch.tensor([0.5, 0.0, 0.5])
-    log_predictions = torch.tensor([[0.0, 5.0, 1.0], [2.0, 5.0, 0.0], [0.0, 9.0, 0.5], [1.0, 9.0, 0.0]])
+    log_predictions = torch.tensor(
+        [[0.0, 5.0, 1.0], [2.0, 5.0, 0.0], [0.0, 9.0, 0.5], [1.0, 9.0, 0.0]]
+    )
     found = solve(log_predictions, 5.0, columns=columns, solver=solver, slack=slack)
     assert found.converged
     assert found.potentials[1] == -math.inf
@@ -445,7 +543,9 @@ def test_gradient_and_hessian_are_those_of_the_dual(monkeypatch, thin, piece, sl
     hessian = torch.autograd.functional.hessian(value, there)
     difference = view.evaluate(there)[0] - view.evaluate(potentials)[0]
     assert difference == pytest.approx(float(value(there) - value(potentials)), abs=1e-12)
-    torch.testing.assert_close(view.evaluate(there)[1] - view.wanted(there), gradient, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        view.evaluate(there)[1] - view.wanted(there), gradient, rtol=0, atol=1e-12
+    )
     torch.testing.assert_close(view.laplacian(there), hessian, rtol=0, atol=1e-7)
 
 
@@ -465,7 +565,10 @@ def test_gradient_and_hessian_are_those_of_the_dual(monkeypatch, thin, piece, sl
         ({"stop": "change"}, "stop 'change' is a rule for the solver sinkhorn, not for newton"),
         ({"log_predictions": torch.zeros(0, 3)}, r"log_predictions \(0, 3\)"),
         ({"log_predictions": torch.zeros(3)}, r"log_predictions \(3,\)"),
-        ({"log_predictions": torch.zeros(4, 3, dtype=torch.bfloat16)}, "bfloat16, expected float32 or float64"),
+        (
+            {"log_predictions": torch.zeros(4, 3, dtype=torch.bfloat16)},
+            "bfloat16, expected float32 or float64",
+        ),
         ({"log_predictions": torch.full((4, 3), math.nan)}, "contain NaN or"),
         ({"log_predictions": torch.full((4, 3), math.inf)}, "contain NaN or"),
         ({"rows": torch.ones(5)}, r"rows has shape \(5,\), expected \(4,\)"),

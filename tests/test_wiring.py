@@ -71,7 +71,9 @@ def test_every_code_dependency_is_used(name: str) -> None:
     assert not idle, f"{name}: nothing imports {[str(d.relative_to(ROOT)) for d in idle]}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_imports_point_downwards(path: Path) -> None:
     """Verbs import parts; no verb imports a verb, no part a verb or another part."""
     owner = path.relative_to(ROOT / "stages").parts
@@ -84,7 +86,9 @@ def test_imports_point_downwards(path: Path) -> None:
         assert at == home or (owner[0] != "parts" and at[0] == "parts"), f"{path} imports {other}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_only_entry_points_read_parameters(path: Path) -> None:
     if path.name in ("__main__.py", "source.py") or path.parent.name == "run":
         return
@@ -103,13 +107,17 @@ def test_every_parameter_reaches_a_stage() -> None:
     profiles = tree.pop("profiles")
     listed = {param for stage in STAGES.values() for param in stage["params"]}
     for leaf in leaves(tree):
-        assert any(leaf == param or leaf.startswith(param + ".") for param in listed), f"no stage depends on {leaf}"
+        assert any(leaf == param or leaf.startswith(param + ".") for param in listed), (
+            f"no stage depends on {leaf}"
+        )
     for name, profile in profiles.items():
         for param in listed:
             if param.startswith("profiles.${dataset}."):
                 node = profile
                 for key in param.split(".")[2:]:
-                    assert key in node, f"profiles.{name} lacks {param}: DVC would refuse the data set"
+                    assert key in node, (
+                        f"profiles.{name} lacks {param}: DVC would refuse the data set"
+                    )
                     node = node[key]
 
 

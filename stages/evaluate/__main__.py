@@ -26,10 +26,17 @@ from stages.evaluate.score import (
 )
 from stages.parts.images.store import ImageStore
 from stages.parts.retrieval.ranking import RankingScores
-from stages.parts.run import params, records
+from stages.parts.run import params
+from stages.parts.run.files import file_hash, resolve, rounded, whole_folder, write_json, write_text
 from stages.parts.run.settings import Data, Device, Evaluate
+from stages.parts.run.stage import run_stage
 
-PROTOCOLS: dict[str, Protocol] = {"sysu_mm01": sysu_mm01, "regdb": regdb, "llcm": llcm, "folder": folder}
+PROTOCOLS: dict[str, Protocol] = {
+    "sysu_mm01": sysu_mm01,
+    "regdb": regdb,
+    "llcm": llcm,
+    "folder": folder,
+}
 TARGET = Path("data/images/target")
 NETWORK = Path("models/network.safetensors")
 PSEUDO_LABEL = Path("models/pseudo_label.safetensors")
@@ -40,7 +47,7 @@ RANKINGS = Path("data/rankings")
 
 def main() -> None:
     """The stage."""
-    with records.stage("evaluate"):
+    with run_stage("evaluate"):
         tree = params.load()
         layout = params.section(tree, "data", Data).layout
         settings = params.section(tree, "evaluate", Evaluate)
@@ -50,14 +57,16 @@ def main() -> None:
         plans, rerank = plan_all(layout, table, settings), rerank_of(settings)
         networks = [open_network(path, settings.split) for path in (NETWORK, PSEUDO_LABEL)]
         rows = modality_rows(table)
-        full, alone = (embeddings_of(network, store, rows, settings, device) for network in networks)
+        full, alone = (
+            embeddings_of(network, store, rows, settings, device) for network in networks
+        )
         facts = facts_of(layout, settings, plans, protocol.DRAWS > 1, rerank) | {
             "checkpoint": networks[0].checkpoint,
-            "data": records.file_hash(TARGET / "files.csv"),
+            "data": file_hash(TARGET / "files.csv"),
             "architecture": networks[0].architecture,
         }
         scores: dict[str, list[RankingScores]] = {}
-        with records.whole_folder(RANKINGS) as beside:
+        with whole_folder(RANKINGS) as beside:
             for mode, plan in plans.items():
                 scores[mode] = []
                 for number, draw in enumerate(search(protocol, table, full, plan, rerank)):
@@ -66,11 +75,13 @@ def main() -> None:
                         write_csv(beside / f"{mode}.csv", ranked_lists(draw, table), 6)
                 facts["unmatched"][mode] = scores[mode][0].unmatched
                 found = search(protocol, table, alone, plan, rerank)
-                scores[ALONE.format(mode)] = [score_draw(draw, table, protocol.UNIQUE_IDS) for draw in found]
+                scores[ALONE.format(mode)] = [
+                    score_draw(draw, table, protocol.UNIQUE_IDS) for draw in found
+                ]
             save(beside, full)
-            records.write_json(beside / "protocol.json", facts)
+            write_json(beside / "protocol.json", facts)
         metrics = metrics_of(plans, scores, visible_score(table, alone), settings.rerank)
-        records.write_json(METRICS, records.rounded(metrics))
+        write_json(METRICS, rounded(metrics))
         write_csv(CURVES, curves_of(scores), 4)
         tell(metrics, facts)
 
@@ -79,8 +90,11 @@ def plan_all(layout: str, table: pd.DataFrame, settings: Evaluate) -> dict[str, 
     """The plan of every mode; whatever is wrong with the request shows here, before a network has run."""
     for mode in settings.modes:
         check_mode(layout, mode, PROTOCOLS[layout].MODES)
-    official = records.resolve(settings.official_draws) if settings.official_draws else None
-    return {mode: make_plan(PROTOCOLS[layout], table, mode, settings, official) for mode in settings.modes}
+    official = resolve(settings.official_draws) if settings.official_draws else None
+    return {
+        mode: make_plan(PROTOCOLS[layout], table, mode, settings, official)
+        for mode in settings.modes
+    }
 
 
 def save(place: Path, embeddings: Embeddings) -> None:
@@ -91,7 +105,7 @@ def save(place: Path, embeddings: Embeddings) -> None:
 
 def write_csv(path: Path, table: pd.DataFrame, digits: int) -> None:
     """`table` without its index, floats with a fixed number of digits."""
-    records.write_text(path, table.to_csv(index=False, float_format=f"%.{digits}f", lineterminator="\n"))
+    write_text(path, table.to_csv(index=False, float_format=f"%.{digits}f", lineterminator="\n"))
 
 
 if __name__ == "__main__":

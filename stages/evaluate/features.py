@@ -10,13 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.evaluate.score import Embeddings
-from stages.parts.images.augment import normalise, resize
+from stages.parts.images.augment import normalize, resize
 from stages.parts.images.store import ImageStore
 from stages.parts.network.embed import gather
 from stages.parts.network.head import Embedder
-from stages.parts.run import records
+from stages.parts.run.console import progress
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.parts.run.settings import Device, Evaluate
+from stages.parts.run.stage import InputError
+from stages.parts.run.tensors import load_tensors
 
 
 class Stored(NamedTuple):
@@ -36,12 +38,14 @@ def open_network(path: Path, split: str) -> Stored:
     InputError where there is none, for a file that is not one, and for a network that was trained on the identities
     that `split` (`test` or `val`) would judge it by.
     """
-    tensors, facts = records.load_tensors(path)
+    tensors, facts = load_tensors(path)
     if not isinstance(facts, dict) or not {"architecture", "height", "width"} <= set(facts):
-        raise records.InputError(f"{path}: expected the facts architecture, height and width, found {facts}")
+        raise InputError(
+            f"{path}: expected the facts architecture, height and width, found {facts}"
+        )
     selection = facts.get("selection", "last")
     if split == "val" and selection != "validation":
-        raise records.InputError(
+        raise InputError(
             f"{path} was trained on the validation identities (train.selection: {selection}); "
             "evaluate.split: val needs a network of train.selection: validation"
         )
@@ -49,8 +53,12 @@ def open_network(path: Path, split: str) -> Stored:
         network = Embedder(facts["architecture"])
         network.restore(tensors)
     except ValueError as error:
-        raise records.InputError(f"{path}: {error}") from None
-    checkpoint = f"best validation mAP, epoch {facts.get('epoch')}" if selection == "validation" else "last epoch"
+        raise InputError(f"{path}: {error}") from None
+    checkpoint = (
+        f"best validation mAP, epoch {facts.get('epoch')}"
+        if selection == "validation"
+        else "last epoch"
+    )
     return Stored(path, network, facts["architecture"], facts["height"], facts["width"], checkpoint)
 
 
@@ -67,9 +75,9 @@ def embeddings_of(
 
     def batches(mirrored: bool) -> Iterator[Tensor]:
         starts = range(0, len(rows), settings.batch)
-        for start in records.progress(starts, f"images through {stored.path.name}", "batch"):
+        for start in progress(starts, f"images through {stored.path.name}", "batch"):
             images = store.batch(rows[start : start + settings.batch], where).float()
-            images = normalise(resize(images, stored.height, stored.width))
+            images = normalize(resize(images, stored.height, stored.width))
             yield images.flip(3) if mirrored else images
 
     def before_the_neck(images: Tensor) -> Tensor:
@@ -82,5 +90,5 @@ def embeddings_of(
     wrong = ~torch.isfinite(values).all(1)
     if wrong.any():
         image = store.table["path"].iloc[rows[int(wrong.nonzero()[0])]]
-        raise records.InputError(f"{stored.path}: the network's output for {image} is not finite")
+        raise InputError(f"{stored.path}: the network's output for {image} is not finite")
     return Embeddings(rows, values.numpy())

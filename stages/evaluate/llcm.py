@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.evaluate.protocol import DIRECTIONS, direction_gallery, direction_queries, draw, same_person_and_camera
+from stages.evaluate.protocol import (
+    DIRECTIONS,
+    direction_gallery,
+    direction_queries,
+    draw,
+    same_person_and_camera,
+)
 
 MODES: tuple[str, ...] = tuple(DIRECTIONS)
 UNIQUE_IDS = True

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 # Modes of the data sets whose modalities change roles: the modality of the queries, that of the gallery
-DIRECTIONS = {"infrared_to_visible": ("infrared", "visible"), "visible_to_infrared": ("visible", "infrared")}
+DIRECTIONS = {
+    "infrared_to_visible": ("infrared", "visible"),
+    "visible_to_infrared": ("visible", "infrared"),
+}
 
 
 class Protocol(Interface):
@@ -32,7 +35,9 @@ class Protocol(Interface):
     ) -> np.ndarray:
         """Rows (G,) int64 of gallery draw number `trial`, from 0."""
 
-    def removed(self, table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray | None:
+    def removed(
+        self, table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray
+    ) -> np.ndarray | None:
         """(Q, G) bool: pairs that the protocol takes out of the query's list; None where it takes out nothing."""
 
 
@@ -46,7 +51,9 @@ def judged(layout: str, table: pd.DataFrame, split: str) -> pd.DataFrame:
         return table
     held_out = table["split"] == "val"
     if not held_out.any():
-        raise ValueError(f"evaluate.split: val: this {layout} data set has no validation images, expected test")
+        raise ValueError(
+            f"evaluate.split: val: this {layout} data set has no validation images, expected test"
+        )
     roles = table["modality"].map({"infrared": "query", "visible": "gallery"})
     return table.assign(split=roles.where(held_out, "train"))
 
@@ -90,7 +97,9 @@ def direction_gallery(layout: str, table: pd.DataFrame, mode: str, draws: str) -
     return rows
 
 
-def same_person_and_camera(table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+def same_person_and_camera(
+    table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray
+) -> np.ndarray:
     """(Q, G) bool for the rows `queries` (Q,) and `gallery` (G,)."""
     person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
     same = person[queries][:, None] == person[gallery][None]
@@ -110,5 +119,9 @@ def draw(candidates: pd.DataFrame, trial: int, shots: int) -> np.ndarray:
     ordered = candidates.sort_values(["person", "camera", "path"])
     for _, group in ordered.groupby(["person", "camera"], sort=False):
         images = group["row"].tolist()
-        rows += [stream.choice(images)] if shots == 1 else stream.sample(images, min(shots, len(images)))
+        rows += (
+            [stream.choice(images)]
+            if shots == 1
+            else stream.sample(images, min(shots, len(images)))
+        )
     return np.array(rows, dtype=np.int64)

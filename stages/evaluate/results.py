@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.evaluate.score import RANKS, Plan, Rerank, mean_curve, summary
 from stages.parts.retrieval.ranking import RankingScores
-from stages.parts.run import records
+from stages.parts.run.console import message
 from stages.parts.run.settings import Evaluate
 
 ALONE = "{} (pseudo labels only)"  # a mode's name for the network of the pseudo-label stage
@@ -34,7 +34,10 @@ def facts_of(
 
 
 def metrics_of(
-    plans: dict[str, Plan], scores: dict[str, list[RankingScores]], visible: RankingScores | None, reranked: bool
+    plans: dict[str, Plan],
+    scores: dict[str, list[RankingScores]],
+    visible: RankingScores | None,
+    reranked: bool,
 ) -> dict[str, Any]:
     """The tree of `metrics/evaluate.json`, fractions; `rerank` is in it where it is on, and nothing where it is not."""
     metrics: dict[str, Any] = {mode: summary(scores[mode]) for mode in plans}
@@ -51,7 +54,8 @@ def curves_of(scores: dict[str, list[RankingScores]]) -> pd.DataFrame:
     """Columns mode, rank, cmc; the mean over draws."""
     curves = {name: mean_curve(results) for name, results in scores.items()}
     parts = [
-        pd.DataFrame({"mode": name, "rank": np.arange(1, len(cmc) + 1), "cmc": cmc}) for name, cmc in curves.items()
+        pd.DataFrame({"mode": name, "rank": np.arange(1, len(cmc) + 1), "cmc": cmc})
+        for name, cmc in curves.items()
     ]
     return pd.concat(parts)
 
@@ -60,18 +64,21 @@ def tell(metrics: dict[str, Any], facts: dict[str, Any]) -> None:
     """The result as a small table, in per cent, and what departs from the customary protocol."""
     names = {f"rank{rank}": f"Rank-{rank}" for rank in RANKS} | {"map": "mAP", "minp": "mINP"}
     head = "%, re-ranked" if facts["rerank"] else "%"
-    records.say(f"{head:<20}" + "".join(f"{name:>15}" for name in names.values()))
+    message(f"{head:<20}" + "".join(f"{name:>15}" for name in names.values()))
     for mode in facts["modes"]:
-        cells = [f"{100 * metrics[mode][name]:.2f} ± {100 * metrics[mode][f'{name}_sd']:.2f}" for name in names]
-        records.say(f"{mode:<20}" + "".join(f"{cell:>15}" for cell in cells))
+        cells = [
+            f"{100 * metrics[mode][name]:.2f} ± {100 * metrics[mode][f'{name}_sd']:.2f}"
+            for name in names
+        ]
+        message(f"{mode:<20}" + "".join(f"{cell:>15}" for cell in cells))
     alone = [
         f"{mode} " + ", ".join(f"{names[name]} {100 * value:.2f}" for name, value in means.items())
         for mode, means in metrics["pseudo_label"].items()
     ]
-    records.say("pseudo labels only: " + "; ".join(alone))
-    records.say(f"gallery draws: {facts['draws']}, {facts['trials']}")
+    message("pseudo labels only: " + "; ".join(alone))
+    message(f"gallery draws: {facts['draws']}, {facts['trials']}")
     for line in departures(facts):
-        records.say(line)
+        message(line)
 
 
 def departures(facts: dict[str, Any]) -> list[str]:
@@ -84,5 +91,7 @@ def departures(facts: dict[str, Any]) -> list[str]:
     found = [line for line, holds in lines.items() if holds]
     if facts["rerank"]:
         values = ", ".join(f"{name} {value}" for name, value in facts["rerank"].items())
-        found.append(f"re-ranked by k-reciprocal neighbours ({values}), all but visible against visible")
+        found.append(
+            f"re-ranked by k-reciprocal neighbours ({values}), all but visible against visible"
+        )
     return found

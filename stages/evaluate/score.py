@@ -13,7 +13,7 @@ from stages.evaluate.protocol import Protocol, modality_rows, same_person_and_ca
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
 from stages.parts.retrieval.rerank import check_neighbours, reranked_distance
-from stages.parts.run import records
+from stages.parts.run.console import busy
 from stages.parts.run.settings import Evaluate
 
 RANKS = (1, 5, 10, 20)
@@ -73,11 +73,19 @@ class Draw:
 
 def rerank_of(settings: Evaluate) -> Rerank | None:
     """What `evaluate.rerank…` asks for; None: no re-ranking."""
-    return Rerank(settings.rerank_k1, settings.rerank_k2, settings.rerank_lambda) if settings.rerank else None
+    return (
+        Rerank(settings.rerank_k1, settings.rerank_k2, settings.rerank_lambda)
+        if settings.rerank
+        else None
+    )
 
 
 def make_plan(
-    protocol: Protocol, table: pd.DataFrame, mode: str, settings: Evaluate, official: Path | None = None
+    protocol: Protocol,
+    table: pd.DataFrame,
+    mode: str,
+    settings: Evaluate,
+    official: Path | None = None,
 ) -> Plan:
     """Queries and gallery draws of `mode`, as many as settings and protocol allow; `official`: the file of the draws.
 
@@ -90,15 +98,23 @@ def make_plan(
         for trial in range(min(settings.trials, protocol.DRAWS))
     ]
     if not table["person"].iloc[queries].isin(table["person"].iloc[galleries[0]]).any():
-        raise ValueError(f"mode {mode}: none of the {len(queries)} query images shows a person of the gallery")
+        raise ValueError(
+            f"mode {mode}: none of the {len(queries)} query images shows a person of the gallery"
+        )
     rerank = rerank_of(settings)
     if rerank:
-        check_neighbours(rerank.k1, rerank.k2, len(queries) + min(len(gallery) for gallery in galleries))
+        check_neighbours(
+            rerank.k1, rerank.k2, len(queries) + min(len(gallery) for gallery in galleries)
+        )
     return Plan(queries, galleries)
 
 
 def search(
-    protocol: Protocol, table: pd.DataFrame, embeddings: Embeddings, plan: Plan, rerank: Rerank | None = None
+    protocol: Protocol,
+    table: pd.DataFrame,
+    embeddings: Embeddings,
+    plan: Plan,
+    rerank: Rerank | None = None,
 ) -> Iterator[Draw]:
     """Every draw of `plan`: by the inner products of the embeddings, or by minus the re-ranked distance.
 
@@ -109,7 +125,7 @@ def search(
         ours, theirs = embeddings.of(plan.queries), embeddings.of(gallery)
         similarity = partial(inner_product_blocks, ours, theirs)
         if rerank:
-            with records.busy(f"evaluate: re-ranking {len(ours)} queries × {len(theirs)} gallery images"):
+            with busy(f"evaluate: re-ranking {len(ours)} queries × {len(theirs)} gallery images"):
                 distance = reranked_distance(ours, theirs, rerank.k1, rerank.k2, rerank.weight)
             similarity = partial(_one_block, -distance)
         yield Draw(plan.queries, gallery, similarity, partial(protocol.removed, table))
@@ -121,7 +137,9 @@ def score_draw(draw: Draw, table: pd.DataFrame, unique_ids: bool) -> RankingScor
     gallery = person[draw.gallery]
     return mean_scores(
         [
-            score_queries(block.similarity, person[block.queries], gallery, block.removed, unique_ids)
+            score_queries(
+                block.similarity, person[block.queries], gallery, block.removed, unique_ids
+            )
             for block in draw.blocks()
         ]
     )
@@ -136,8 +154,15 @@ def ranked_lists(draw: Draw, table: pd.DataFrame, count: int = 20) -> pd.DataFra
         query, rank = np.nonzero(top >= 0)
         position = top[query, rank]
         met, gallery = block.queries[query], draw.gallery[position]
-        columns = {"query": met, "rank": rank + 1, "gallery": gallery, "similarity": block.similarity[query, position]}
-        parts.append(pd.DataFrame(columns | {"correct": (person[met] == person[gallery]).astype(np.int64)}))
+        columns = {
+            "query": met,
+            "rank": rank + 1,
+            "gallery": gallery,
+            "similarity": block.similarity[query, position],
+        }
+        parts.append(
+            pd.DataFrame(columns | {"correct": (person[met] == person[gallery]).astype(np.int64)})
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -170,7 +195,11 @@ def visible_score(table: pd.DataFrame, embeddings: Embeddings) -> RankingScores 
         return None
     values = embeddings.of(rows)
     similarity = partial(inner_product_blocks, values, values)
-    return score_draw(Draw(rows, rows, similarity, partial(same_person_and_camera, table)), table, unique_ids=False)
+    return score_draw(
+        Draw(rows, rows, similarity, partial(same_person_and_camera, table)),
+        table,
+        unique_ids=False,
+    )
 
 
 def _one_block(similarity: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -51,7 +51,9 @@ def gallery_rows(
     check_mode("sysu_mm01", mode, MODES)
     candidates = table[(table["split"] == "gallery") & table["camera"].isin(CAMERAS[mode])]
     if candidates.empty:
-        raise ValueError(f"mode {mode}: no gallery image from cameras {', '.join(map(str, CAMERAS[mode]))}")
+        raise ValueError(
+            f"mode {mode}: no gallery image from cameras {', '.join(map(str, CAMERAS[mode]))}"
+        )
     if draws == "agw":
         return draw(candidates, trial, shots)
     if draws != "official":
@@ -74,7 +76,9 @@ def removed(table: pd.DataFrame, queries: np.ndarray, gallery: np.ndarray) -> np
     return excluded_pairs(camera[queries], camera[gallery])
 
 
-def _official(candidates: pd.DataFrame, cameras: tuple[int, ...], trial: int, shots: int, path: Path) -> np.ndarray:
+def _official(
+    candidates: pd.DataFrame, cameras: tuple[int, ...], trial: int, shots: int, path: Path
+) -> np.ndarray:
     cells = read_permutations(path, "evaluate.official_draws")
     images = dict(iter(candidates.groupby(["person", "camera"])))
     rows: list[int] = []
@@ -83,10 +87,17 @@ def _official(candidates: pd.DataFrame, cameras: tuple[int, ...], trial: int, sh
         numbers = cells.get((person, camera), np.empty((trial + 1, 0), dtype=np.int64))
         place = f"{path}: identity {person}, camera {camera}"
         if numbers.shape[1] != len(group):
-            raise ValueError(f"{place}: {numbers.shape[1]} images there, {len(group)} in the data set")
+            raise ValueError(
+                f"{place}: {numbers.shape[1]} images there, {len(group)} in the data set"
+            )
         if trial >= len(numbers):
-            raise ValueError(f"{place}: {len(numbers)} permutations, draw {trial} (counted from 0) asked for")
-        by_number = {Path(name).stem.lstrip("0"): row for name, row in zip(group["path"], group["row"], strict=True)}
+            raise ValueError(
+                f"{place}: {len(numbers)} permutations, draw {trial} (counted from 0) asked for"
+            )
+        by_number = {
+            Path(name).stem.lstrip("0"): row
+            for name, row in zip(group["path"], group["row"], strict=True)
+        }
         for number in numbers[trial, :shots]:
             if str(number) not in by_number:
                 raise ValueError(f"{place}: the data set has no image number {number}")

@@ -32,12 +32,16 @@ def agreement(labels: Integers, persons: Integers) -> dict[str, float]:
         "clusters": 0,
         "unclustered_share": 1 - share,
         "persons": len(everyone),
-        **dict.fromkeys(("ari", "nmi", "purity", "pair_precision", "pair_recall", "pair_f", "r_plq"), 0.0),
+        **dict.fromkeys(
+            ("ari", "nmi", "purity", "pair_precision", "pair_recall", "pair_f", "r_plq"), 0.0
+        ),
     }
     if not share:
         return result
     labels, persons = labels[clustered], persons[clustered]
-    counts = _contingency(labels, persons)  # clusters x persons that occur among the clustered images
+    counts = _contingency(
+        labels, persons
+    )  # clusters x persons that occur among the clustered images
     by_cluster, by_person = counts.sum(axis=1), counts.sum(axis=0)
     best_of_cluster, best_of_person = counts.max(axis=1).toarray(), counts.max(axis=0).toarray()
     quotients = sorted((len(everyone), len(by_cluster)))
@@ -97,7 +101,9 @@ def _checked(labels: Integers, persons: Integers) -> tuple[Integers, Integers]:
     """Both as arrays of one length, which is not 0."""
     labels, persons = np.asarray(labels), np.asarray(persons)
     if labels.shape != persons.shape or labels.ndim != 1 or not len(labels):
-        raise ValueError(f"labels {labels.shape} and persons {persons.shape}; expected two equal lengths (N,), N > 0")
+        raise ValueError(
+            f"labels {labels.shape} and persons {persons.shape}; expected two equal lengths (N,), N > 0"
+        )
     return labels, persons
 
 
@@ -105,7 +111,9 @@ def _contingency(labels: Integers, persons: Integers) -> coo_array:
     """Images of each label (rows) and person (columns), numbers ascending; only pairs that occur are stored."""
     names, row = np.unique(labels, return_inverse=True)
     faces, column = np.unique(persons, return_inverse=True)
-    counts = coo_array((np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(names), len(faces)))
+    counts = coo_array(
+        (np.ones(len(row), dtype=np.int64), (row, column)), shape=(len(names), len(faces))
+    )
     counts.sum_duplicates()
     return counts
 

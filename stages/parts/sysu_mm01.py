@@ -24,7 +24,9 @@ def permutations(path: Path, parameter: str) -> dict[tuple[int, int], np.ndarray
         f"{parameter}: {path}: expected rand_perm_cam, {CAMERAS} cells (cameras) of cells (identities) of integer "
         "matrices"
     )
-    if len(cameras) != CAMERAS or not all(isinstance(cell, np.ndarray) and cell.dtype.hasobject for cell in cameras):
+    if len(cameras) != CAMERAS or not all(
+        isinstance(cell, np.ndarray) and cell.dtype.hasobject for cell in cameras
+    ):
         raise ValueError(f"{expected}; found {cameras.dtype} of {len(cameras)}")
     found = {}
     for camera, cell in enumerate(cameras, start=1):
@@ -46,8 +48,12 @@ def variable(path: Path, name: str, parameter: str) -> np.ndarray:
         raise FileNotFoundError(f"{where} is not here")
     try:
         variables: Mapping[str, Any] = scipy.io.loadmat(path)
-    except Exception as error:  # the parser has a kind of its own for every way a file can be broken
-        raise ValueError(f"{where} is not a MATLAB 5 file ({type(error).__name__}: {error})") from None
+    except (
+        Exception
+    ) as error:  # the parser has a kind of its own for every way a file can be broken
+        raise ValueError(
+            f"{where} is not a MATLAB 5 file ({type(error).__name__}: {error})"
+        ) from None
     if name not in variables:
         raise ValueError(f"{where}: no variable {name} there, only {', '.join(sorted(variables))}")
     return np.asarray(variables[name])

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.parts.run import params, records
+from stages.parts.run import params
+from stages.parts.run.console import message
+from stages.parts.run.files import resolve, write_json
 from stages.parts.run.settings import Data, Images
+from stages.parts.run.stage import run_stage
 from stages.prepare import counts, folder, llcm, regdb, sysu_mm01
 from stages.prepare.build import build
 from stages.prepare.tree import find_tree
@@ -17,7 +20,7 @@ METRICS = Path("metrics/prepare.json")
 
 def main() -> None:
     """Read the target's tree, check it, write the image store."""
-    with records.stage("prepare"):
+    with run_stage("prepare"):
         tree = params.load()
         data, images = params.section(tree, "data", Data), params.section(tree, "images", Images)
         reader = READERS[data.layout]
@@ -25,17 +28,22 @@ def main() -> None:
         counts.refuse_shared_persons(table, root)
         # A profile that is called like the layout claims to be the real data set.
         published = reader.PUBLISHED if tree["dataset"] == data.layout else ()
-        remarks += [*counts.compare(table, published, str(root)), *counts.warn_one_sided(table, str(root))]
+        remarks += [
+            *counts.compare(table, published, str(root)),
+            *counts.warn_one_sided(table, str(root)),
+        ]
         for line in remarks:
-            records.say(line)
+            message(line)
         build(root, table, FOLDER, images.height, images.width)
-        records.write_json(METRICS, counts.summary(table) | {"one_modality_persons": len(counts.one_sided(table))})
-        records.say(counts.sentence(table, reader.FOLDER))
+        write_json(
+            METRICS, counts.summary(table) | {"one_modality_persons": len(counts.one_sided(table))}
+        )
+        message(counts.sentence(table, reader.FOLDER))
 
 
 def _read(data: Data) -> tuple[Path, pd.DataFrame, list[str]]:
     """Folder and table of the target, and what its reader remarks."""
-    root = records.resolve(data.root)
+    root = resolve(data.root)
     if data.layout == "folder":
         return root, *folder.read(root)
     reader = READERS[data.layout]

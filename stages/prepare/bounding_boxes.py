@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 from stages.prepare.tree import Shot, image_names, table_of
 
 MARKER = ("bounding_box_train", "bounding_box_test", "query")
@@ -22,7 +22,9 @@ def read_boxes(root: Path, name: re.Pattern[str], example: str) -> pd.DataFrame:
     query looks for) stay in the gallery only. InputError where a folder is missing or empty, or a name is not like
     `example`.
     """
-    return table_of(root, [shot for split in FOLDERS for shot in _shots(root, split, name, example)])
+    return table_of(
+        root, [shot for split in FOLDERS for shot in _shots(root, split, name, example)]
+    )
 
 
 def _shots(root: Path, split: str, name: re.Pattern[str], example: str) -> Iterator[Shot]:

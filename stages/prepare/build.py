@@ -16,7 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.parts.images.store import create_pixels
 from stages.parts.images.table import write_table
-from stages.parts.run import records
+from stages.parts.run.console import progress
+from stages.parts.run.files import whole_folder
+from stages.parts.run.stage import InputError
 
 FORMATS = ("JPEG", "PNG", "BMP")
 CHUNK = 32  # images a task: with one each, handing out the tasks shows beside small images
@@ -39,7 +41,7 @@ def build(root: Path, table: pd.DataFrame, folder: Path, height: int, width: int
     files.csv   row, bytes, sha256 of each raw file, from the same read that its pixels come from
     InputError names the first bad image and the number of others.
     """
-    with records.whole_folder(folder) as beside:
+    with whole_folder(folder) as beside:
         _refuse_full_disk(beside, folder, len(table) * height * width * 3)
         pixels = create_pixels(beside / "pixels.npy", len(table), height, width)
         files = list(_fill(root, table["path"].tolist(), pixels))
@@ -48,7 +50,7 @@ def build(root: Path, table: pd.DataFrame, folder: Path, height: int, width: int
         bad = [file for file in files if file.problem]
         if bad:
             others = f" ({len(bad) - 1} more images are bad)" if len(bad) > 1 else ""
-            raise records.InputError(f"{root / table['path'].iloc[bad[0].row]} {bad[0].problem}{others}")
+            raise InputError(f"{root / table['path'].iloc[bad[0].row]} {bad[0].problem}{others}")
         write_table(table, beside / "table.csv")
         columns = list(File._fields[:3])
         frame = pd.DataFrame([file[:3] for file in files], columns=columns)
@@ -77,7 +79,9 @@ def read_image(path: Path, height: int, width: int) -> tuple[np.ndarray, int, st
     except Exception as error:  # a damaged file can raise nearly anything inside a decoder
         raise ValueError(f"is not a readable image: {' '.join(str(error).split())}") from None
     if mode.startswith(("I", "F")):
-        raise ValueError(f"has {mode} pixels; expected 8 bits a channel")  # converting would clip them to white
+        raise ValueError(
+            f"has {mode} pixels; expected 8 bits a channel"
+        )  # converting would clip them to white
     return np.asarray(resized), len(raw), hashlib.sha256(raw).hexdigest()
 
 
@@ -104,7 +108,7 @@ def _fill(root: Path, paths: list[str], pixels: np.ndarray) -> Iterator[File]:
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         done: Iterable[File] = chain.from_iterable(pool.map(work, chunks))
-        yield from records.progress(done, f"reading {root.name}", "image", len(paths))
+        yield from progress(done, f"reading {root.name}", "image", len(paths))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
 
@@ -113,7 +117,7 @@ def _refuse_full_disk(beside: Path, folder: Path, needed: int) -> None:
     """Say it before the first image: writing to a mapped file on a full disk kills the process without a word."""
     free = shutil.disk_usage(beside).free
     if free < needed:
-        raise records.InputError(
+        raise InputError(
             f"{folder} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
             "smaller images.height and images.width need less"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.parts.images.table import MODALITIES, SPLITS
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 
 TRAINING = ("train", "val")
 TEST = ("query", "gallery")
@@ -38,7 +38,11 @@ def compare(table: pd.DataFrame, published: Iterable[Count], name: str) -> list[
         for count in published
         if count.found(table) != count.expected
     ]
-    return [f"WARNING: {name} is not the published data set: found " + "; ".join(missed)] if missed else []
+    return (
+        [f"WARNING: {name} is not the published data set: found " + "; ".join(missed)]
+        if missed
+        else []
+    )
 
 
 def one_sided(table: pd.DataFrame) -> list[int]:
@@ -52,7 +56,9 @@ def warn_one_sided(table: pd.DataFrame, name: str) -> list[str]:
     persons = one_sided(table)
     if not persons:
         return []
-    return [f"WARNING: {name}: {len(persons)} training identities lack a modality, the first is {persons[0]}"]
+    return [
+        f"WARNING: {name}: {len(persons)} training identities lack a modality, the first is {persons[0]}"
+    ]
 
 
 def refuse_shared_persons(table: pd.DataFrame, name: Path) -> None:
@@ -60,7 +66,9 @@ def refuse_shared_persons(table: pd.DataFrame, name: Path) -> None:
     groups = [set(table.loc[table["split"].isin(splits), "person"]) for splits in (TRAINING, TEST)]
     shared = sorted(groups[0] & groups[1])
     if shared:
-        raise InputError(f"{name}: identity {shared[0]} is in the training and in the test set ({len(shared)} such)")
+        raise InputError(
+            f"{name}: identity {shared[0]} is in the training and in the test set ({len(shared)} such)"
+        )
 
 
 def summary(table: pd.DataFrame) -> dict[str, object]:
@@ -81,7 +89,9 @@ def summary(table: pd.DataFrame) -> dict[str, object]:
 def sentence(table: pd.DataFrame, name: str) -> str:
     """The line a user reads when the stage has finished."""
     training = table.loc[table["split"].isin(TRAINING)]
-    sizes = [f"{int((training['modality'] == modality).sum()):,} {modality}" for modality in MODALITIES]
+    sizes = [
+        f"{int((training['modality'] == modality).sum()):,} {modality}" for modality in MODALITIES
+    ]
     query, gallery = (int((table["split"] == split).sum()) for split in TEST)
     return (
         f"{name}: {training['person'].nunique():,} training identities with {' and '.join(sizes)} images; "

@@ -1,4 +1,4 @@
-"""DukeMTMC-reID, a labelled source: names like `0001_c2_f0046182.jpg`."""
+"""DukeMTMC-reID, a labeled source: names like `0001_c2_f0046182.jpg`."""
 
 import re
 from pathlib import Path

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 from stages.prepare.counts import Count
 from stages.prepare.tree import Shot, read_lines, table_of
 
@@ -66,7 +66,11 @@ def read(root: Path) -> tuple[pd.DataFrame, list[str]]:
     ]
     _refuse_two_splits(lines, persons, splits)
     _refuse_too_few(root / IMAGES, shots)
-    return table_of(root, sorted(shots, key=_place)), [*notes, *_numbering(root / IMAGES, persons), *remarks]
+    return table_of(root, sorted(shots, key=_place)), [
+        *notes,
+        *_numbering(root / IMAGES, persons),
+        *remarks,
+    ]
 
 
 def find_source(roots: Mapping[str, Path]) -> Path:
@@ -86,7 +90,9 @@ def read_source(root: Path) -> tuple[pd.DataFrame, list[str]]:
     lines, notes = _read_csv(root, SOURCE, (*NEEDED, "camera"))
     persons = numbers([line.person for line in lines])
     if len(set(persons.values())) < 2:
-        raise InputError(f"{root / SOURCE}: all pictures show person {lines[0].person!r}, expected 2 people or more")
+        raise InputError(
+            f"{root / SOURCE}: all pictures show person {lines[0].person!r}, expected 2 people or more"
+        )
     cameras = _cameras(lines, ["visible"] * len(lines))
     shots = [
         Shot(line.path, persons[line.person], camera, "visible", "train")
@@ -106,7 +112,9 @@ def _read_csv(root: Path, name: str, columns: tuple[str, ...]) -> tuple[list[Lin
     """The lines of a CSV (comma or semicolon) with their pictures looked up, and a remark on what is not read."""
     file = root / name
     if not file.is_file():
-        raise InputError(f"{file} is not here; expected a CSV with the columns {' and '.join(NEEDED)}")
+        raise InputError(
+            f"{file} is not here; expected a CSV with the columns {' and '.join(NEEDED)}"
+        )
     rows = _rows(file)
     heads = [head.strip().lower() for head in next(rows, ("", []))[1]]
     _check_header(file, heads, columns)
@@ -114,13 +122,17 @@ def _read_csv(root: Path, name: str, columns: tuple[str, ...]) -> tuple[list[Lin
     for where, cells in rows:
         if any(cells[len(heads) :]):
             raise InputError(f"{where}: {len(cells)} cells; expected {len(heads)}, as line 1 has")
-        given = {head: cell.strip() for head, cell in zip(heads, cells, strict=False) if head in columns}
+        given = {
+            head: cell.strip() for head, cell in zip(heads, cells, strict=False) if head in columns
+        }
         for column in NEEDED:
             if not given.get(column):
                 raise InputError(f"{where}: {column} is empty")
         lines.append(Line(where, **given | {"path": _inside(root, where, given["path"])}))
     if not lines:
-        raise InputError(f"{file} lists no picture; expected a line for each, below the line of the columns")
+        raise InputError(
+            f"{file} lists no picture; expected a line for each, below the line of the columns"
+        )
     _look_up(root, lines)
     others = [head for head in heads if head and head not in columns]
     return lines, [f"{file}: not read: {', '.join(others)}"] if others else []
@@ -129,8 +141,12 @@ def _read_csv(root: Path, name: str, columns: tuple[str, ...]) -> tuple[list[Lin
 def _rows(file: Path) -> Iterator[tuple[str, list[str]]]:
     """The cells of each line that is not blank, and where it stands."""
     texts = read_lines(file)
-    semicolons = bool(texts) and texts[0].count(";") > texts[0].count(",")  # spreadsheets write them in many countries
-    rows = csv.reader(texts, delimiter=";" if semicolons else ",", skipinitialspace=True, strict=True)
+    semicolons = bool(texts) and texts[0].count(";") > texts[0].count(
+        ","
+    )  # spreadsheets write them in many countries
+    rows = csv.reader(
+        texts, delimiter=";" if semicolons else ",", skipinitialspace=True, strict=True
+    )
     try:
         for cells in rows:
             if any(cells):
@@ -149,14 +165,18 @@ def _check_header(file: Path, heads: list[str], columns: tuple[str, ...]) -> Non
             )
     for column in columns:
         if heads.count(column) > 1:
-            raise InputError(f"{file} line 1: column {column} is there {heads.count(column)} times, expected once")
+            raise InputError(
+                f"{file} line 1: column {column} is there {heads.count(column)} times, expected once"
+            )
 
 
 def _inside(root: Path, where: str, given: str) -> str:
     """The path `given` in one spelling. InputError for one that is absolute or leads out of `root`."""
     path = posixpath.normpath(given.replace("\\", "/"))
     if path.startswith("/") or re.match(r"[A-Za-z]:", path) or path.split("/")[0] in ("..", "~"):
-        raise InputError(f"{where}: path {given!r} is not below {root}; expected one that starts there, like rgb/1.jpg")
+        raise InputError(
+            f"{where}: path {given!r} is not below {root}; expected one that starts there, like rgb/1.jpg"
+        )
     return path
 
 
@@ -165,12 +185,16 @@ def _look_up(root: Path, lines: list[Line]) -> None:
     first: dict[str, str] = {}
     for line in lines:
         if line.path in first:
-            raise InputError(f"{line.where}: {line.path} is listed twice, first on {_line(first[line.path])}")
+            raise InputError(
+                f"{line.where}: {line.path} is listed twice, first on {_line(first[line.path])}"
+            )
         first[line.path] = line.where
     gone = [line for line in lines if not (root / line.path).is_file()]
     if gone:
         others = f" ({len(gone) - 1} more pictures are not)" if len(gone) > 1 else ""
-        raise InputError(f"{gone[0].where}: {root / gone[0].path} is not here{others}; expected a picture")
+        raise InputError(
+            f"{gone[0].where}: {root / gone[0].path} is not here{others}; expected a picture"
+        )
 
 
 def _line(where: str) -> str:
@@ -182,7 +206,10 @@ def _modality(line: Line) -> str:
     if line.modality:
         found, what = WORDS.get(line.modality.lower()), f"modality {line.modality!r}"
     else:
-        found, what = WORDS.get(folder.lower()), f"no modality, and {line.path} is in no folder visible or infrared"
+        found, what = (
+            WORDS.get(folder.lower()),
+            f"no modality, and {line.path} is in no folder visible or infrared",
+        )
     if found is None:
         raise InputError(f"{line.where}: {what}; expected one of {', '.join(WORDS)}")
     return found
@@ -193,7 +220,9 @@ def _cameras(lines: list[Line], modalities: list[str]) -> list[int]:
         return [CAMERAS[modality] for modality in modalities]
     for line in lines:
         if not line.camera:
-            raise InputError(f"{line.where}: camera is empty; expected one in every line, or in none")
+            raise InputError(
+                f"{line.where}: camera is empty; expected one in every line, or in none"
+            )
     found = numbers([line.camera for line in lines])
     return [found[line.camera] for line in lines]
 
@@ -213,8 +242,12 @@ def _splits(
         words, remarks = [line.split.lower() for line in lines], []
     for line, word in zip(lines, words, strict=True):
         if word not in SPLITS:
-            raise InputError(f"{line.where}: split {line.split!r}; expected one of {', '.join(SPLITS)}")
-    return [TEST[kind] if word == "test" else word for word, kind in zip(words, modalities, strict=True)], remarks
+            raise InputError(
+                f"{line.where}: split {line.split!r}; expected one of {', '.join(SPLITS)}"
+            )
+    return [
+        TEST[kind] if word == "test" else word for word, kind in zip(words, modalities, strict=True)
+    ], remarks
 
 
 def _refuse_two_splits(lines: list[Line], persons: dict[str, int], splits: list[str]) -> None:
@@ -235,13 +268,21 @@ def _refuse_too_few(file: Path, shots: list[Shot]) -> None:
     for kind in CAMERAS:
         for part, name in ((training, "training"), (test, "test")):
             if not any(shot.modality == kind for shot in part):
-                raise InputError(f"{file}: no {kind} {name} picture; expected visible and infrared ones in both parts")
+                raise InputError(
+                    f"{file}: no {kind} {name} picture; expected visible and infrared ones in both parts"
+                )
     people = {shot.person for shot in training if shot.modality == "visible"}
     if len(people) < 2:
-        raise InputError(f"{file}: {len(people)} training identity with visible pictures; expected 2 or more")
-    seen = [{(shot.person, shot.camera) for shot in test if shot.modality == kind} for kind in CAMERAS]
+        raise InputError(
+            f"{file}: {len(people)} training identity with visible pictures; expected 2 or more"
+        )
+    seen = [
+        {(shot.person, shot.camera) for shot in test if shot.modality == kind} for kind in CAMERAS
+    ]
     if not {person for person, _ in seen[0]} & {person for person, _ in seen[1]}:
-        raise InputError(f"{file}: no test identity has visible and infrared pictures; expected at least one")
+        raise InputError(
+            f"{file}: no test identity has visible and infrared pictures; expected at least one"
+        )
     if not any(a == b and camera != other for a, camera in seen[0] for b, other in seen[1]):
         raise InputError(
             f"{file}: visible and infrared test pictures of a person come from the same camera, and pictures of one "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 from stages.prepare.counts import TEST, TRAINING, Count
 from stages.prepare.tree import Entry, Shot, identities, image_names, read_ids, read_list, table_of
 
@@ -73,5 +73,7 @@ def _test_entries(root: Path, top: str, modality: str, persons: list[int]) -> It
 def _camera(root: Path, path: str) -> int:
     found = re.search(r"(?:^|/)cam(\d+)/|_c(\d+)(?=[_.])", path)
     if found is None:
-        raise InputError(f"{root / path}: no camera in the name; expected one like 0351_c06_s200656_f4830_vis.jpg")
+        raise InputError(
+            f"{root / path}: no camera in the name; expected one like 0351_c06_s200656_f4830_vis.jpg"
+        )
     return int(found[1] or found[2])

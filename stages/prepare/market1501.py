@@ -1,4 +1,4 @@
-"""Market-1501, a labelled source: names like `0002_c1s1_000451_03.jpg`."""
+"""Market-1501, a labeled source: names like `0002_c1s1_000451_03.jpg`."""
 
 import re
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""MSMT17, a labelled source: `list_{train,val,query,gallery}.txt` of lines `<folder>/<file> <number>`."""
+"""MSMT17, a labeled source: `list_{train,val,query,gallery}.txt` of lines `<folder>/<file> <number>`."""
 
 import re
 from pathlib import Path
 
 import pandas as pd
 
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 from stages.prepare.counts import Count
 from stages.prepare.tree import TEST_OFFSET, Shot, read_list, table_of
 
@@ -39,7 +39,9 @@ def read(root: Path) -> pd.DataFrame:
             path = f"{folder}/{entry.path}"
             found = NAME.match(path.rsplit("/", 1)[-1])
             if found is None:
-                raise InputError(f"{root / path}: expected a name like 0000_000_01_0303morning_0008_0.jpg")
+                raise InputError(
+                    f"{root / path}: expected a name like 0000_000_01_0303morning_0008_0.jpg"
+                )
             person = entry.label if split == "train" else entry.label + TEST_OFFSET
             shots.append(Shot(path, person, int(found[1]), "visible", split))
     return table_of(root, shots)

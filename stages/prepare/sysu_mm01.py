@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 from stages.prepare.counts import TEST, TRAINING, Count
 from stages.prepare.tree import Shot, image_names, read_ids, table_of
 
@@ -35,7 +35,9 @@ def read(root: Path) -> pd.DataFrame:
     for split in ("train", "val", "test"):
         for person in read_ids(root / "exp" / f"{split}_id.txt", may_be_empty=split == "val"):
             if person in splits:
-                raise InputError(f"{root / 'exp'}: {splits[person]}_id.txt and {split}_id.txt both list {person}")
+                raise InputError(
+                    f"{root / 'exp'}: {splits[person]}_id.txt and {split}_id.txt both list {person}"
+                )
             splits[person] = split
     training = sorted(person for person, split in splits.items() if split != "test")
     test = sorted(person for person, split in splits.items() if split == "test")
@@ -54,7 +56,9 @@ def read(root: Path) -> pd.DataFrame:
     return table_of(root, shots)
 
 
-def _shots(root: Path, persons: Iterable[int], modality: str, splits: dict[int, str]) -> Iterator[Shot]:
+def _shots(
+    root: Path, persons: Iterable[int], modality: str, splits: dict[int, str]
+) -> Iterator[Shot]:
     for person in persons:
         for camera in CAMERAS[modality]:
             folder = f"cam{camera}/{person:04d}"

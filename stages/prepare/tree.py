@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from stages.parts.images.table import COLUMNS, check_table
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
 # Added to the test identities where a data set numbers its training and its test people both from 0.
@@ -48,9 +48,12 @@ def find_tree(folder: str, marker: tuple[str, ...], roots: Mapping[str, Path]) -
         if all((root / entry).exists() for entry in marker):
             return root
     looked = "; ".join(
-        f"{name}: {root} {f'holds no {folder}' if root.is_dir() else 'is not a folder'}" for name, root in roots.items()
+        f"{name}: {root} {f'holds no {folder}' if root.is_dir() else 'is not a folder'}"
+        for name, root in roots.items()
     )
-    raise InputError(f"{looked}; expected a folder that holds {folder} or is such a tree ({', '.join(marker)})")
+    raise InputError(
+        f"{looked}; expected a folder that holds {folder} or is such a tree ({', '.join(marker)})"
+    )
 
 
 def image_names(folder: Path) -> list[str]:
@@ -64,7 +67,9 @@ def image_names(folder: Path) -> list[str]:
         return sorted(
             entry.name
             for entry in entries
-            if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".") and entry.is_file()
+            if entry.name.lower().endswith(EXTENSIONS)
+            and not entry.name.startswith(".")
+            and entry.is_file()
         )
 
 
@@ -84,11 +89,17 @@ def read_ids(path: Path, may_be_empty: bool = False) -> list[int]:
     words = [word.strip() for word in lines[0].split(",") if word.strip()] if lines else []
     for word in words:
         if not re.fullmatch(r"[0-9]{1,9}", word):
-            raise InputError(f"{path}: {word!r} is not an identity; expected whole numbers separated by commas")
+            raise InputError(
+                f"{path}: {word!r} is not an identity; expected whole numbers separated by commas"
+            )
     if len(words) < 2 and any(lines[1:]):
-        raise InputError(f"{path}: expected all identities on line 1, separated by commas, found them on several lines")
+        raise InputError(
+            f"{path}: expected all identities on line 1, separated by commas, found them on several lines"
+        )
     if not words and not may_be_empty:
-        raise InputError(f"{path} lists no identity; expected whole numbers separated by commas on line 1")
+        raise InputError(
+            f"{path} lists no identity; expected whole numbers separated by commas on line 1"
+        )
     return sorted({int(word) for word in words})
 
 
@@ -100,7 +111,9 @@ def read_list(root: Path, name: str, may_be_empty: bool = False) -> list[Entry]:
             continue
         words = line.rsplit(maxsplit=1)
         if len(words) != 2 or not re.fullmatch(r"[0-9]{1,9}", words[1]):
-            raise InputError(f"{root / name} line {number}: expected a path and a whole number, found {line!r}")
+            raise InputError(
+                f"{root / name} line {number}: expected a path and a whole number, found {line!r}"
+            )
         path = PurePosixPath(words[0].replace("\\", "/")).as_posix()
         if path in seen:
             raise InputError(f"{root / name} line {number}: {path} is listed twice")
@@ -119,7 +132,9 @@ def identities(train: list[Entry], test: list[Entry]) -> dict[Entry, int]:
     """
     if _folders_are_labels(train) and _folders_are_labels(test):
         return {entry: _folder(entry) for entry in [*train, *test]}
-    return {entry: entry.label for entry in train} | {entry: entry.label + TEST_OFFSET for entry in test}
+    return {entry: entry.label for entry in train} | {
+        entry: entry.label + TEST_OFFSET for entry in test
+    }
 
 
 def _folder(entry: Entry) -> int:

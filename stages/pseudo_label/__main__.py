@@ -12,9 +12,14 @@ from stages.parts.images.store import ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.domain_norm import keep_target
 from stages.parts.network.head import Embedder, build
-from stages.parts.run import params, records, seeds, settings
+from stages.parts.run import params, seeds, settings
+from stages.parts.run.checkpoint import Checkpoint, fingerprint, parameters
+from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
+from stages.parts.run.files import LOGS, append_line, resolve, rounded, write_json, write_text
+from stages.parts.run.stage import InputError, run_stage
+from stages.parts.run.tensors import load_tensors, save_tensors
 from stages.pseudo_label import loop
 from stages.pseudo_label.data import check, domain
 
@@ -51,15 +56,15 @@ def main() -> None:
     last = _last_epoch(spcl, train, chosen)
     check(spcl, target, source, last)
     sections = (spcl, chosen, where, Choice(train.selection))
-    checkpoint = records.Checkpoint(
+    checkpoint = Checkpoint(
         f"pseudo_label-{last}",
-        records.fingerprint(sections, _inputs(chosen), tree["seed"]),
-        records.parameters(sections, tree["seed"]),
+        fingerprint(sections, _inputs(chosen), tree["seed"]),
+        parameters(sections, tree["seed"]),
     )
     if loop.restore(state, task, checkpoint):
-        records.say(f"pseudo_label: going on after epoch {state.epoch} of {last} ({checkpoint.path})")
+        message(f"pseudo_label: going on after epoch {state.epoch} of {last} ({checkpoint.path})")
     for line in checkpoint.refused():
-        records.say(f"pseudo_label: {line}")
+        message(f"pseudo_label: {line}")
     with curves(METRICS, SERIES, state.history) as log:
 
         def watch(figures: dict[str, Any]) -> None:
@@ -84,7 +89,7 @@ def _inputs(chosen: settings.Network) -> list[Path]:
     """Files that a checkpoint belongs to. The pixels, because their size and resampling are in no table."""
     files = [folder / name for folder in (TARGET, SOURCE) for name in ("pixels.npy", "table.csv")]
     if chosen.weights not in ("none", "imagenet"):
-        files.append(records.resolve(chosen.weights))
+        files.append(resolve(chosen.weights))
     return [*files, Path("stages/pseudo_label"), Path("stages/parts")]
 
 
@@ -95,9 +100,9 @@ def _network(chosen: settings.Network, seed: int) -> Embedder:
         network.backbone.load_state_dict(imagenet_weights(chosen.architecture))
     elif chosen.weights != "none":
         try:
-            network.restore(records.load_tensors(records.resolve(chosen.weights))[0])
+            network.restore(load_tensors(resolve(chosen.weights))[0])
         except ValueError as error:
-            raise records.InputError(f"network.weights: {chosen.weights}: {error}") from None
+            raise InputError(f"network.weights: {chosen.weights}: {error}") from None
     return network
 
 
@@ -114,14 +119,16 @@ def _tell(figures: dict[str, Any], last: int) -> None:
         outside = f"{figures['unclustered_share']:.0%} outside"
         quality = f"{figures['clusters']:.0f} clusters, {outside}, ARI {figures['ari']:.3f}  "
     phase = "warm-up" if figures["phase"] == "warmup" else "SpCL"
-    records.say(f"pseudo_label: epoch {figures['epoch']:>3}/{last} {phase}  {losses}  {quality}{seconds:.1f} s")
+    message(
+        f"pseudo_label: epoch {figures['epoch']:>3}/{last} {phase}  {losses}  {quality}{seconds:.1f} s"
+    )
     times = {name: round(figures[name], 3) for name in ("cluster_seconds", "train_seconds")}
     line = {"epoch": figures["epoch"], **times}
-    records.append_line(records.LOGS / "pseudo_label_epochs.jsonl", line, anew=figures["epoch"] == 1)
+    append_line(LOGS / "pseudo_label_epochs.jsonl", line, anew=figures["epoch"] == 1)
 
 
 def _write(state: loop.State, task: loop.Task, architecture: str, selection: str) -> None:
-    """Labels by row, the network with the target's batch normalisation, the figures."""
+    """Labels by row, the network with the target's batch normalization, the figures."""
     network = keep_target(loop.without_classifier(state.network))
     height, width = task.target.store.pixels.shape[1:3]
     facts = {
@@ -130,15 +137,15 @@ def _write(state: loop.State, task: loop.Task, architecture: str, selection: str
         "width": task.settings.width or width,
         "selection": selection,
     }
-    records.save_tensors(NETWORK, network.state_dict(), facts)
+    save_tensors(NETWORK, network.state_dict(), facts)
     labels = pd.DataFrame({"row": task.target.rows, "label": state.labels}).sort_values("row")
-    records.write_text(LABELS, labels.to_csv(index=False, lineterminator="\n"))
+    write_text(LABELS, labels.to_csv(index=False, lineterminator="\n"))
     epochs = pd.DataFrame(state.history, columns=["epoch", "phase", *SERIES])
-    records.write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
+    write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
     quality = agreement(state.labels, task.target.persons)
-    records.write_json(METRICS.with_suffix(".json"), records.rounded({name: quality[name] for name in QUALITY}))
+    write_json(METRICS.with_suffix(".json"), rounded({name: quality[name] for name in QUALITY}))
 
 
 if __name__ == "__main__":
-    with records.stage("pseudo_label"):
+    with run_stage("pseudo_label"):
         main()

@@ -1,4 +1,4 @@
-"""The images of stage 1: visible training images of the target and, in UDA mode, a labelled source."""
+"""The images of stage 1: visible training images of the target and, in UDA mode, a labeled source."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from torch import Tensor
 from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
-from stages.parts.run.records import InputError, progress
+from stages.parts.run.console import progress
 from stages.parts.run.settings import Spcl
+from stages.parts.run.stage import InputError
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class Domain:
 
     store: ImageStore
     rows: np.ndarray  # (N,) int64, rows of the store
-    persons: np.ndarray  # (N,) int64, 0..C-1: labels of a source; for a target they are for logging only
+    persons: (
+        np.ndarray
+    )  # (N,) int64, 0..C-1: labels of a source; for a target they are for logging only
     cameras: np.ndarray  # (N,) int64
 
     @property
@@ -37,16 +40,20 @@ class Domain:
     def augmented(
         self, indices: np.ndarray, settings: Spcl, device: torch.device, generator: torch.Generator
     ) -> Tensor:
-        """Images `indices` (B,) with SpCL's augmentation, normalised: mirror, shift by a crop, erased patch."""
+        """Images `indices` (B,) with SpCL's augmentation, normalized: mirror, shift by a crop, erased patch."""
         images = augment.flip(self.pictures(indices, settings, device), settings.flip, generator)
-        images = augment.normalise(augment.pad_and_crop(images, settings.pad, generator))
-        return augment.erase(images, settings.erase, generator, (0.02, 0.4), uniform_ratio=True, value=augment.MEAN)
+        images = augment.normalize(augment.pad_and_crop(images, settings.pad, generator))
+        return augment.erase(
+            images, settings.erase, generator, (0.02, 0.4), uniform_ratio=True, value=augment.MEAN
+        )
 
     def clean(self, settings: Spcl, device: torch.device, size: int = 128) -> Iterator[Tensor]:
-        """All images in order, normalised, in batches of `size`."""
-        for start in progress(range(0, len(self.rows), size), "pseudo_label: embedding all images", "batch"):
+        """All images in order, normalized, in batches of `size`."""
+        for start in progress(
+            range(0, len(self.rows), size), "pseudo_label: embedding all images", "batch"
+        ):
             indices = np.arange(start, min(start + size, len(self.rows)))
-            yield augment.normalise(self.pictures(indices, settings, device))
+            yield augment.normalize(self.pictures(indices, settings, device))
 
 
 def domain(store: ImageStore, selection: str = "last") -> Domain:
@@ -59,7 +66,9 @@ def domain(store: ImageStore, selection: str = "last") -> Domain:
         raise InputError(f"{store.folder / 'table.csv'}: no visible training images")
     chosen = store.table.loc[rows].sort_values("path", kind="stable")
     persons = np.unique(chosen["person"].to_numpy(), return_inverse=True)[1].astype(np.int64)
-    return Domain(store, chosen["row"].to_numpy(np.int64), persons, chosen["camera"].to_numpy(np.int64))
+    return Domain(
+        store, chosen["row"].to_numpy(np.int64), persons, chosen["camera"].to_numpy(np.int64)
+    )
 
 
 def check(settings: Spcl, target: Domain, source: Domain | None, last: int) -> None:
@@ -72,10 +81,18 @@ def check(settings: Spcl, target: Domain, source: Domain | None, last: int) -> N
     visible = f"{len(target.rows)} visible training images of {target.store.folder / 'table.csv'}"
     faults = _source_faults(settings, source) if last and source is not None else []
     if last and source is None:
-        faults.append((settings.batch > len(target.rows), f"spcl.batch: {settings.batch} exceeds the {visible}"))
+        faults.append(
+            (
+                settings.batch > len(target.rows),
+                f"spcl.batch: {settings.batch} exceeds the {visible}",
+            )
+        )
     if clusters:
         faults += [
-            (settings.k1 > len(target.rows), f"spcl.k1: {settings.k1} neighbours exceed the {visible}"),
+            (
+                settings.k1 > len(target.rows),
+                f"spcl.k1: {settings.k1} neighbours exceed the {visible}",
+            ),
             (settings.k2 > settings.k1, f"spcl.k2: {settings.k2} exceeds spcl.k1, {settings.k1}"),
             (
                 not 0 < low <= high < 1,
@@ -97,7 +114,10 @@ def _source_faults(settings: Spcl, source: Domain) -> list[tuple[bool, str]]:
     images = int(np.where(sizes > 1, settings.instances, 1).sum())
     table = source.store.folder / "table.csv"
     return [
-        (len(sizes) < 2, f"{table}: all visible training images show one identity, expected 2 or more"),
+        (
+            len(sizes) < 2,
+            f"{table}: all visible training images show one identity, expected 2 or more",
+        ),
         (
             settings.batch > images,
             f"spcl.batch: {settings.batch} exceeds the {images} images that {len(sizes)} identities of {table} give, "

@@ -20,8 +20,12 @@ from stages.parts.losses.triplet import batch_hard_triplet
 from stages.parts.network.domain_norm import group_statistics, split_domains
 from stages.parts.network.embed import embed
 from stages.parts.network.head import Embedder, IdentityNetwork, build
-from stages.parts.run import records, seeds
+from stages.parts.run import seeds
+from stages.parts.run.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
+from stages.parts.run.console import busy, message, progress
 from stages.parts.run.settings import Spcl
+from stages.parts.run.stage import InputError
+from stages.parts.run.tensors import without_prefix
 from stages.pseudo_label.data import Domain
 from stages.pseudo_label.self_paced import reliable_labels
 
@@ -36,7 +40,7 @@ class State:
     network: Embedder
     labels: np.ndarray
     memory: HybridMemory | None = None
-    optimiser: torch.optim.Optimizer | None = None
+    optimizer: torch.optim.Optimizer | None = None
     threshold: float | None = None
     epoch: int = 0  # finished epochs, those of the warm-up included
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +63,11 @@ class Task:
 
 
 def run(
-    state: State, task: Task, checkpoint: records.Checkpoint, watch: Callable[[dict[str, Any]], None], last: int
+    state: State,
+    task: Task,
+    checkpoint: Checkpoint,
+    watch: Callable[[dict[str, Any]], None],
+    last: int,
 ) -> None:
     """Go on to epoch `last` (the warm-up's included); after each one write the checkpoint and call `watch`."""
     settings = task.settings
@@ -71,18 +79,23 @@ def run(
         figures = {} if warming else relabel(state, task)
         clustered = time.perf_counter()
         figures |= train_epoch(state, task)
-        seconds = {"cluster_seconds": clustered - started, "train_seconds": time.perf_counter() - clustered}
+        seconds = {
+            "cluster_seconds": clustered - started,
+            "train_seconds": time.perf_counter() - clustered,
+        }
         state.epoch += 1
-        state.history.append({"epoch": state.epoch, "phase": "warmup" if warming else "spcl", **figures})
+        state.history.append(
+            {"epoch": state.epoch, "phase": "warmup" if warming else "spcl", **figures}
+        )
         save(state, checkpoint)
         watch(state.history[-1] | seconds)
 
 
 def begin(state: State, task: Task, warming: bool) -> None:
-    """Network, memory and optimiser at the start of the warm-up, or of SpCL itself.
+    """Network, memory and optimizer at the start of the warm-up, or of SpCL itself.
 
-    Warm-up: on a labelled source a classifier joins the network, without one every image is its own class of the
-    memory. SpCL: every batch normalisation becomes a pair, one for each domain, with equal state.
+    Warm-up: on a labeled source a classifier joins the network, without one every image is its own class of the
+    memory. SpCL: every batch normalization becomes a pair, one for each domain, with equal state.
     """
     if warming and task.source is not None:
         state.network = with_classifier(state.network, task)
@@ -94,7 +107,7 @@ def begin(state: State, task: Task, warming: bool) -> None:
         state.network.to(task.device).to(memory_format=torch.channels_last)
         state.memory = fill_memory(state.network, task)
     state.network.to(task.device).to(memory_format=torch.channels_last)
-    state.optimiser = new_optimiser(state.network, task.settings)
+    state.optimizer = new_optimizer(state.network, task.settings)
 
 
 def with_classifier(network: Embedder, task: Task) -> IdentityNetwork:
@@ -130,11 +143,13 @@ def fill_memory(network: Embedder, task: Task) -> HybridMemory:
             measure_statistics(network, task)
     rows.append(embed(network, task.target.clean(settings, task.device)))
     stacked = torch.cat(rows).to(task.device)
-    return HybridMemory(stacked, torch.arange(len(stacked)), settings.momentum, settings.temperature)
+    return HybridMemory(
+        stacked, torch.arange(len(stacked)), settings.momentum, settings.temperature
+    )
 
 
 def separate_statistics(network: Embedder, task: Task) -> None:
-    """Batch normalisation as SpCL has it: a pair for the two domains, statistics over groups of images."""
+    """Batch normalization as SpCL has it: a pair for the two domains, statistics over groups of images."""
     group = task.settings.statistics_group
     if task.source is not None:
         split_domains(network, group)
@@ -142,7 +157,7 @@ def separate_statistics(network: Embedder, task: Task) -> None:
         group_statistics(network, group)
 
 
-def new_optimiser(network: Embedder, settings: Spcl) -> torch.optim.Optimizer:
+def new_optimizer(network: Embedder, settings: Spcl) -> torch.optim.Optimizer:
     """Adam over everything that learns; L2 decay on all of it, as in SpCL."""
     learning = [p for p in network.parameters() if p.requires_grad]
     return torch.optim.Adam(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -153,7 +168,7 @@ def measure_statistics(network: Embedder, task: Task, passes: int = 30) -> None:
     """Running statistics of both branches from `passes` batches of either domain; no weight changes."""
     network.train()
     batches = joint_batches(task, np.arange(len(task.target.rows)), "statistics", 0, passes)
-    for images, _ in records.progress(batches, "pseudo_label: measuring batch statistics", "batch", passes):
+    for images, _ in progress(batches, "pseudo_label: measuring batch statistics", "batch", passes):
         network(images)
 
 
@@ -165,25 +180,37 @@ def relabel(state: State, task: Task) -> dict[str, Any]:
     """
     settings, memory = task.settings, state.memory
     assert memory is not None
-    radii = (settings.radius, settings.radius - settings.radius_gap, settings.radius + settings.radius_gap)
+    radii = (
+        settings.radius,
+        settings.radius - settings.radius_gap,
+        settings.radius + settings.radius_gap,
+    )
     rows = memory.rows[task.classes :].cpu().numpy()
     # Pairs beyond the loosest radius are of no use; early in training they are most of all.
-    with records.busy(f"pseudo_label: clustering {len(rows)} images"):
-        similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=max(0.0, 1 - radii[2] - 1e-3))
-        normal, tight, loose = (cluster(similarity, radius, settings.min_samples) for radius in radii)
+    with busy(f"pseudo_label: clustering {len(rows)} images"):
+        similarity = jaccard_similarity(
+            rows, settings.k1, settings.k2, floor=max(0.0, 1 - radii[2] - 1e-3)
+        )
+        normal, tight, loose = (
+            cluster(similarity, radius, settings.min_samples) for radius in radii
+        )
     if state.threshold is None and normal.max(initial=-1) < 0:
-        raise records.InputError(
+        raise InputError(
             f"the first clustering of {len(normal)} images found no cluster at spcl.radius {settings.radius}: "
             "raise spcl.warmup_epochs, or start from trained weights (network.weights)"
         )
-    reliable = reliable_labels(normal, tight, loose, state.threshold, settings.independence_quantile)
+    reliable = reliable_labels(
+        normal, tight, loose, state.threshold, settings.independence_quantile
+    )
     state.threshold = float(reliable.threshold)
-    memory.labels = torch.from_numpy(np.concatenate([np.arange(task.classes), task.classes + reliable.labels]))
+    memory.labels = torch.from_numpy(
+        np.concatenate([np.arange(task.classes), task.classes + reliable.labels])
+    )
     counts = np.bincount(reliable.labels)
     state.labels = np.where(counts[reliable.labels] > 1, reliable.labels, -1)
     quality = agreement(state.labels, task.target.persons)
     if not quality["clusters"]:
-        records.say(
+        message(
             f"pseudo_label: epoch {state.epoch + 1} has no cluster at spcl.radius {settings.radius}: "
             "every image is a class of its own"
         )
@@ -210,7 +237,9 @@ def joint_batches(
         draws = seeds.numpy_generator(task.seed, "pseudo_label", purpose, number, epoch)
         streams.append(
             epoch_batches(
-                partial(camera_aware_order, given, domain.cameras, settings.instances, draws), settings.batch, steps
+                partial(camera_aware_order, given, domain.cameras, settings.instances, draws),
+                settings.batch,
+                steps,
             )
         )
     for picked in zip(*streams, strict=True):
@@ -218,7 +247,9 @@ def joint_batches(
         for chosen, (domain, _, offset) in zip(picked, parts, strict=True):
             images.append(domain.augmented(chosen, settings, task.device, generator))
             of_source = domain is task.source
-            indices.append(torch.from_numpy(domain.persons[chosen] if of_source else chosen + offset))
+            indices.append(
+                torch.from_numpy(domain.persons[chosen] if of_source else chosen + offset)
+            )
         yield torch.cat(images).contiguous(memory_format=torch.channels_last), indices
 
 
@@ -227,18 +258,18 @@ def train_epoch(state: State, task: Task) -> dict[str, Any]:
 
     Raises FloatingPointError at the first loss that is not finite.
     """
-    settings, memory, optimiser = task.settings, state.memory, state.optimiser
-    assert optimiser is not None
+    settings, memory, optimizer = task.settings, state.memory, state.optimizer
+    assert optimizer is not None
     rate = learning_rate(state.epoch, settings)
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = rate
     labels = None if memory is None else memory.labels[task.classes :].cpu().numpy()
     sums: list[Tensor] | None = None
     state.network.train()
     batches = joint_batches(task, labels, "train", state.epoch, settings.steps)
     what = f"pseudo_label: epoch {state.epoch + 1}/{settings.warmup_epochs + settings.epochs}"
-    for images, indices in records.progress(batches, what, "step", settings.steps):
-        optimiser.zero_grad(set_to_none=True)
+    for images, indices in progress(batches, what, "step", settings.steps):
+        optimizer.zero_grad(set_to_none=True)
         if isinstance(state.network, IdentityNetwork):
             losses = [supervised_step(state.network, images, indices[0])]
         else:
@@ -246,20 +277,28 @@ def train_epoch(state: State, task: Task) -> dict[str, Any]:
             embeddings = state.network(images).split(settings.batch)
             losses = memory.step(list(zip(embeddings, indices, strict=True)))
         if not all(bool(torch.isfinite(loss)) for loss in losses):
-            raise FloatingPointError(f"epoch {state.epoch + 1}: the loss is not finite ({[*map(float, losses)]})")
-        optimiser.step()
+            raise FloatingPointError(
+                f"epoch {state.epoch + 1}: the loss is not finite ({[*map(float, losses)]})"
+            )
+        optimizer.step()
         sums = losses if sums is None else [a + b for a, b in zip(sums, losses, strict=True)]
     assert sums is not None
     means = [round(float(entry) / settings.steps, 6) for entry in sums]
     source = means.pop(0) if task.source is not None else None
-    return {"loss_source": source, "loss_target": means[0] if means else None, "learning_rate": rate}
+    return {
+        "loss_source": source,
+        "loss_target": means[0] if means else None,
+        "learning_rate": rate,
+    }
 
 
 def supervised_step(network: IdentityNetwork, images: Tensor, persons: Tensor) -> Tensor:
-    """Cross-entropy and triplet of labelled images (B, 3, H, W), (B,), and their derivatives; the detached loss."""
+    """Cross-entropy and triplet of labeled images (B, 3, H, W), (B,), and their derivatives; the detached loss."""
     outputs = network.outputs(images)
     persons = persons.to(images.device)
-    loss = functional.cross_entropy(outputs.logits, persons) + batch_hard_triplet(outputs.pooled, persons)
+    loss = functional.cross_entropy(outputs.logits, persons) + batch_hard_triplet(
+        outputs.pooled, persons
+    )
     loss.backward()
     return loss.detach()
 
@@ -275,11 +314,11 @@ def learning_rate(epoch: int, settings: Spcl) -> float:
     return float(settings.learning_rate * settings.decay**past)
 
 
-def save(state: State, checkpoint: records.Checkpoint) -> None:
+def save(state: State, checkpoint: Checkpoint) -> None:
     """Write everything, whole or not at all."""
-    assert state.optimiser is not None
+    assert state.optimizer is not None
     tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
-    tensors |= records.optimiser_tensors(state.optimiser)
+    tensors |= optimizer_tensors(state.optimizer)
     if state.memory is not None:
         tensors |= {"memory.rows": state.memory.rows, "memory.labels": state.memory.labels}
     tensors["labels"] = torch.from_numpy(state.labels)
@@ -287,24 +326,28 @@ def save(state: State, checkpoint: records.Checkpoint) -> None:
     checkpoint.save(tensors, facts)
 
 
-def restore(state: State, task: Task, checkpoint: records.Checkpoint) -> bool:
+def restore(state: State, task: Task, checkpoint: Checkpoint) -> bool:
     """Take over a stored state. False where there is none."""
     stored = checkpoint.load()
     if stored is None:
         return False
     tensors, facts = stored
     settings = task.settings
-    state.epoch, state.threshold, state.history = facts["epoch"], facts["threshold"], facts["history"]
+    state.epoch, state.threshold, state.history = (
+        facts["epoch"],
+        facts["threshold"],
+        facts["history"],
+    )
     if state.epoch <= settings.warmup_epochs and task.source is not None:
         state.network = with_classifier(state.network, task)
     if state.epoch > settings.warmup_epochs:
         separate_statistics(state.network, task)
-    state.network.load_state_dict(records.below("network.", tensors))
+    state.network.load_state_dict(without_prefix("network.", tensors))
     state.network.to(task.device).to(memory_format=torch.channels_last)
     if "memory.rows" in tensors:
         rows, labels = tensors["memory.rows"].to(task.device), tensors["memory.labels"]
         state.memory = HybridMemory(rows, labels, settings.momentum, settings.temperature)
     state.labels = tensors["labels"].numpy()
-    state.optimiser = new_optimiser(state.network, settings)
-    records.restore_optimiser(state.optimiser, tensors)
+    state.optimizer = new_optimizer(state.network, settings)
+    restore_optimizer(state.optimizer, tensors)
     return True

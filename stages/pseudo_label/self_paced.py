@@ -21,7 +21,11 @@ class ReliableLabels(NamedTuple):
 
 
 def reliable_labels(
-    normal: Integers, tight: Integers, loose: Integers, threshold: float | None = None, quantile: float = 0.9
+    normal: Integers,
+    tight: Integers,
+    loose: Integers,
+    threshold: float | None = None,
+    quantile: float = 0.9,
 ) -> ReliableLabels:
     """Keep reliable labels of a clustering, given the same images clustered at a tighter and a looser radius.
 
@@ -46,7 +50,9 @@ def reliable_labels(
     )
     if threshold is None:
         threshold = _quantile(label_independence[sizes > 1], quantile)
-    kept = (label_independence[label] <= np.float32(threshold)) & (compactness <= label_compactness[label])
+    kept = (label_independence[label] <= np.float32(threshold)) & (
+        compactness <= label_compactness[label]
+    )
     numbers = normal.max(initial=-1) + np.cumsum(~kept)
     return ReliableLabels(np.where(kept, normal, numbers), threshold)
 
@@ -83,4 +89,6 @@ def _quantile(independence: Floats, quantile: float) -> float:
             "expected at least one (more similar embeddings, a larger radius, or fewer images to make a core)"
         )
     # Python rounds half to even, and so does the released code.
-    return float(np.sort(independence)[min(len(independence) - 1, round(quantile * len(independence)))])
+    return float(
+        np.sort(independence)[min(len(independence) - 1, round(quantile * len(independence)))]
+    )

@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.parts.run import params, records
+from stages.parts.run import params
+from stages.parts.run.console import busy, message
+from stages.parts.run.files import read_json, whole_folder, write_text
 from stages.parts.run.settings import SECTIONS
+from stages.parts.run.stage import run_stage
 from stages.report import embedding, inputs, pngs, tables
 from stages.report.page import page
 
@@ -23,20 +26,26 @@ FIGURES = Path("metrics/figures")
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the page, or with `--show` print what was reached."""
-    parser = argparse.ArgumentParser(prog="python -m stages.report", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--show", action="store_true", help="print the result table of metrics/evaluate.json")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.report", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="print the result table of metrics/evaluate.json"
+    )
     if parser.parse_args(arguments).show:
         show()
         return
-    with records.stage("report"):
+    with run_stage("report"):
         tree = params.load()
-        sections: dict[str, Any] = {name: params.section(tree, name, kind) for name, kind in SECTIONS.items()}
+        sections: dict[str, Any] = {
+            name: params.section(tree, name, kind) for name, kind in SECTIONS.items()
+        }
         run = inputs.read_run(tree["dataset"], tree["seed"], sections)
-        with records.busy("report: laying out the embeddings"):
+        with busy("report: laying out the embeddings"):
             points = embedding.points(run)
-        with records.busy("report: drawing the page"), records.whole_folder(FOLDER) as folder:
-            records.write_text(folder / PAGE.name, page(run, points))
-        with records.busy("report: drawing the figures"), records.whole_folder(FIGURES) as folder:
+        with busy("report: drawing the page"), whole_folder(FOLDER) as folder:
+            write_text(folder / PAGE.name, page(run, points))
+        with busy("report: drawing the figures"), whole_folder(FIGURES) as folder:
             for name, content in pngs.all_figures(run, points).items():
                 (folder / f"{name}.png").write_bytes(content)
 
@@ -44,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
 def show() -> None:
     """The result table and where the page is."""
     try:
-        lines = tables.terminal(records.read_json(inputs.EVALUATION))
+        lines = tables.terminal(read_json(inputs.EVALUATION))
     except FileNotFoundError:
         sys.exit(f"error: {inputs.EVALUATION} is not here; `dvc repro` (or `make repro`) writes it")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -52,8 +61,12 @@ def show() -> None:
             f"error: {inputs.EVALUATION} is not what `python -m stages.evaluate` writes: {' '.join(str(error).split())}"
         )
     for line in lines:
-        records.say(line)
-    records.say(f"report: {PAGE}" if PAGE.is_file() else f"report: not written ({PAGE}; `dvc repro report` writes it)")
+        message(line)
+    message(
+        f"report: {PAGE}"
+        if PAGE.is_file()
+        else f"report: not written ({PAGE}; `dvc repro report` writes it)"
+    )
 
 
 if __name__ == "__main__":

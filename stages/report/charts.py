@@ -1,4 +1,4 @@
-"""Diagrams as data, and their drawing on matplotlib axes in the colours that the caller names."""
+"""Diagrams as data, and their drawing on matplotlib axes in the colors that the caller names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,18 @@ DASHES = ((), (5, 2.5), (1.5, 2))
 
 
 class Style(NamedTuple):
-    """How a kind of line looks: the role of its colour, and dashes so that it is known without colour."""
+    """How a kind of line looks: the role of its color, and dashes so that it is known without color."""
 
     role: str
     dashes: tuple[float, ...] = ()
 
 
-PERSONS = tuple(f"person-{letter}" for letter in "abcdef")  # colours that mean nothing but "another one"
-NUMBERED = tuple(f"line-{number}" for number in range(len(PERSONS) * len(DASHES)))  # styles without a meaning
+PERSONS = tuple(
+    f"person-{letter}" for letter in "abcdef"
+)  # colors that mean nothing but "another one"
+NUMBERED = tuple(
+    f"line-{number}" for number in range(len(PERSONS) * len(DASHES))
+)  # styles without a meaning
 STYLES = {
     "total": Style("ink"),
     "full": Style("full"),
@@ -34,7 +38,9 @@ STYLES = {
     "other": Style("other", (1.5, 2)),
     "reference": Style("ink", (2, 2)),
 } | {
-    name: Style(PERSONS[number % len(PERSONS)], DASHES[(number + number // len(PERSONS)) % len(DASHES)])
+    name: Style(
+        PERSONS[number % len(PERSONS)], DASHES[(number + number // len(PERSONS)) % len(DASHES)]
+    )
     for number, name in enumerate(NUMBERED)
 }
 ROLES = ("ink", "muted", "grid", "shade", "full", "alone", "visible", "infrared", "other", *PERSONS)
@@ -62,7 +68,7 @@ class Chart:
     log: bool = False  # the y axis by powers of ten
     level: tuple[str, float] | None = None
     shaded: tuple[str, float, float] | None = None
-    ticks: tuple[int, ...] = ()  # where the x axis is labelled; empty: as the data say
+    ticks: tuple[int, ...] = ()  # where the x axis is labeled; empty: as the data say
     note: str = ""
 
     @property
@@ -81,7 +87,9 @@ def describe(chart: Chart) -> str:
             name = f"{series.name}: " if len(chart.series) > 1 else ""
             parts.append(f"{name}{len(y) - 1} bars from {y.max():.4g} down to {y.min():.4g}")
         else:
-            parts.append(f"{series.name} from {y[0]:.4g} at {x[0]:.4g} to {y[-1]:.4g} at {x[-1]:.4g}")
+            parts.append(
+                f"{series.name} from {y[0]:.4g} at {x[0]:.4g} to {y[-1]:.4g} at {x[-1]:.4g}"
+            )
     if chart.level:
         parts.append(f"{chart.level[0]} {chart.level[1]:.4g}")
     return f"{chart.title}, by {chart.x_label}: {'; '.join(parts)}."
@@ -105,7 +113,15 @@ def plot(axes: Axes, chart: Chart, colors: Mapping[str, str]) -> None:
             continue
         few = np.sum(~np.isnan(series.y)) <= FEW
         marker = "o" if few else None
-        axes.plot(series.x, series.y, marker=marker, markersize=3, clip_on=False, label=series.name, **look)
+        axes.plot(
+            series.x,
+            series.y,
+            marker=marker,
+            markersize=3,
+            clip_on=False,
+            label=series.name,
+            **look,
+        )
     if chart.level:
         style = STYLES["reference"]
         line: Any = {"color": colors[style.role], "linewidth": 1.2, "linestyle": (0, style.dashes)}

@@ -31,7 +31,9 @@ def sections(run: Run) -> str:
         try:
             parts += _section(plan, comparison)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"{COMPARISONS / plan}.json is not a comparison: {type(error).__name__} {error}") from None
+            raise ValueError(
+                f"{COMPARISONS / plan}.json is not a comparison: {type(error).__name__} {error}"
+            ) from None
     return lines(parts)
 
 
@@ -40,7 +42,11 @@ def charts(comparison: dict[str, Any]) -> list[Chart]:
 
     Two charts for each `group: …` of rows.
     """
-    return [chart for title, keys, factor, top in CURVES for chart in _by_group(comparison, title, keys, factor, top)]
+    return [
+        chart
+        for title, keys, factor, top in CURVES
+        for chart in _by_group(comparison, title, keys, factor, top)
+    ]
 
 
 def _by_group(
@@ -49,14 +55,22 @@ def _by_group(
     groups: dict[str, list[Series]] = {}
     for row in comparison["rows"]:
         epochs = row.get("epochs") or {}
-        curve = next((found for key in keys if len(found := _mean_curve(epochs.get(key) or []))), None)
+        curve = next(
+            (found for key in keys if len(found := _mean_curve(epochs.get(key) or []))), None
+        )
         if curve is not None:
             group, _, short = row["name"].rpartition(": ")
             drawn = groups.setdefault(group, [])
             style = NUMBERED[len(drawn) % len(NUMBERED)]
             drawn.append(Series(short, np.arange(1.0, len(curve) + 1), factor * curve, style))
     return [
-        Chart(f"{title}, {group}" if group else title, "epoch", tuple(series), top, note="mean over seeds")
+        Chart(
+            f"{title}, {group}" if group else title,
+            "epoch",
+            tuple(series),
+            top,
+            note="mean over seeds",
+        )
         for group, series in groups.items()
     ]
 
@@ -64,10 +78,16 @@ def _by_group(
 def _section(plan: str, comparison: dict[str, Any]) -> list[str]:
     values = sorted({value for row in comparison["rows"] for value in row["seeds"]})
     over = f"{comparison.get('varies', 'seed')} {', '.join(map(str, values))}"
-    said = [f"Mean ± standard deviation over {over}" if len(values) > 1 else f"One run a row, {over}"]
+    said = [
+        f"Mean ± standard deviation over {over}" if len(values) > 1 else f"One run a row, {over}"
+    ]
     said += [comparison["dataset"]] if "dataset" in comparison else []
-    said += [f"commit {comparison['commit'][:7]}{' with uncommitted changes' if comparison.get('uncommitted') else ''}"]
-    note = f"{'; '.join(said)}. Per cent, but for the ARI. Infrared labels: those of the last epoch."
+    said += [
+        f"commit {comparison['commit'][:7]}{' with uncommitted changes' if comparison.get('uncommitted') else ''}"
+    ]
+    note = (
+        f"{'; '.join(said)}. Per cent, but for the ARI. Infrared labels: those of the last epoch."
+    )
     if comparison.get("dataset", "").startswith("synthetic"):
         note += " Synthetic data, not comparable with published numbers."
     drawn = charts(comparison)
@@ -81,9 +101,17 @@ def _section(plan: str, comparison: dict[str, Any]) -> list[str]:
 
 def _keys(comparison: dict[str, Any]) -> dict[str, str]:
     """The figures that are shown and what they are called: two scores a mode, and the labels'."""
-    there = list(dict.fromkeys(key for row in comparison["rows"] for key in row["metrics"] if _values(row, key)))
+    there = list(
+        dict.fromkeys(
+            key for row in comparison["rows"] for key in row["metrics"] if _values(row, key)
+        )
+    )
     modes = [key.removesuffix(".rank1") for key in there if key.endswith(".rank1")]
-    names = {f"{mode}.{score}": f"{mode_name(mode)}, {name}" for mode in modes for score, name in SCORES.items()}
+    names = {
+        f"{mode}.{score}": f"{mode_name(mode)}, {name}"
+        for mode in modes
+        for score, name in SCORES.items()
+    }
     return {key: name for key, name in (names | OTHERS).items() if key in there}
 
 
@@ -97,22 +125,45 @@ def _table(comparison: dict[str, Any]) -> str:
         seconds = [value for value in row.get("seconds") or [] if value is not None]
         cells = [_cell(_values(row, key), key) for key in keys]
         cells.append(duration(sum(seconds) / len(seconds)) if seconds else NONE)
-        changes = tag("span", text(", ".join(row["changes"]) or "as params.yaml has it"), class_="changes")
+        changes = tag(
+            "span", text(", ".join(row["changes"]) or "as params.yaml has it"), class_="changes"
+        )
         name = tag("th", text(row["name"]), changes, scope="row")
         dots = tag("td", _dots(_values(row, first), top))
         body.append(tag("tr", name, dots, *[tag("td", text(cell)) for cell in cells]))
         if row.get("published"):
-            cells = [_cell([value] if (value := row["published"].get(key)) is not None else [], key) for key in keys]
+            cells = [
+                _cell([value] if (value := row["published"].get(key)) is not None else [], key)
+                for key in keys
+            ]
             name = tag("th", "the paper", scope="row")
-            body.append(tag("tr", name, *[tag("td", text(cell)) for cell in ("", *cells, "")], class_="paper"))
+            body.append(
+                tag(
+                    "tr",
+                    name,
+                    *[tag("td", text(cell)) for cell in ("", *cells, "")],
+                    class_="paper",
+                )
+            )
     names = list(keys.values())
     heads = [
-        tag("th", text(name), scope="col") for name in ("Variant", f"{(names or ['–'])[0]}, each run", *names, "Time")
+        tag("th", text(name), scope="col")
+        for name in ("Variant", f"{(names or ['–'])[0]}, each run", *names, "Time")
     ]
-    caption = tag("caption", text(comparison["title"]), class_="unseen")  # the heading above says the same
-    whole = tag("table", caption, tag("thead", tag("tr", *heads)), tag("tbody", *body), class_="numbers comparison")
+    caption = tag(
+        "caption", text(comparison["title"]), class_="unseen"
+    )  # the heading above says the same
+    whole = tag(
+        "table",
+        caption,
+        tag("thead", tag("tr", *heads)),
+        tag("tbody", *body),
+        class_="numbers comparison",
+    )
     # wider than a phone: reachable by keyboard to be scrolled
-    return tag("div", whole, class_="table", tabindex="0", role="region", aria_label=comparison["title"])
+    return tag(
+        "div", whole, class_="table", tabindex="0", role="region", aria_label=comparison["title"]
+    )
 
 
 def _values(row: dict[str, Any], key: str) -> list[float]:
@@ -126,7 +177,11 @@ def _cell(values: list[float], key: str) -> str:
         return NONE
     mean = sum(values) / len(values)
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1))
-    both = (f"{mean:.3f}", f"{spread:.3f}") if key.endswith(".ari") else (percent(mean), percent(spread))
+    both = (
+        (f"{mean:.3f}", f"{spread:.3f}")
+        if key.endswith(".ari")
+        else (percent(mean), percent(spread))
+    )
     return " ± ".join(both[: len(values)])
 
 
@@ -136,11 +191,14 @@ def _dots(values: list[float], top: float) -> str:
     scale = (width - 10) / top if top > 0 else 0.0
     line = tag("path", d=f"M5 {height // 2}H{width - 5}", class_="rule")
     dots = [
-        tag("circle", cx=f"{5 + scale * value:.1f}", cy=f"{height // 2}", r="3.2", class_="dot") for value in values
+        tag("circle", cx=f"{5 + scale * value:.1f}", cy=f"{height // 2}", r="3.2", class_="dot")
+        for value in values
     ]
     words = f"Each run, per cent: {', '.join(map(percent, values)) or 'none'}"
     size = {"width": str(width), "height": str(height)}
-    return tag("svg", line, *dots, viewBox=f"0 0 {width} {height}", role="img", aria_label=words, **size)
+    return tag(
+        "svg", line, *dots, viewBox=f"0 0 {width} {height}", role="img", aria_label=words, **size
+    )
 
 
 def _mean_curve(by_seed: list[list[float | None]]) -> np.ndarray:

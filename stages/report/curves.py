@@ -10,9 +10,17 @@ from stages.report.tables import mode_name
 LARGEST_FIRST = "label, largest first"
 ALONE = "{} (pseudo labels only)"  # what the curves of the label network are called in cmc.csv
 TERMS = {
-    "Cross-entropy": {"ce_visible": ("visible", "visible"), "ce_infrared": ("infrared", "infrared")},
-    "Triplet": {"triplet_visible": ("visible", "visible"), "triplet_infrared": ("infrared", "infrared")},
-    "Modality discriminator (DEN)": {"discriminator": ("cross-entropy of visible against infrared", "full")},
+    "Cross-entropy": {
+        "ce_visible": ("visible", "visible"),
+        "ce_infrared": ("infrared", "infrared"),
+    },
+    "Triplet": {
+        "triplet_visible": ("visible", "visible"),
+        "triplet_infrared": ("infrared", "infrared"),
+    },
+    "Modality discriminator (DEN)": {
+        "discriminator": ("cross-entropy of visible against infrared", "full")
+    },
     "Prediction alignment (PAL)": {"alignment": ("alignment", "full")},
 }
 
@@ -28,21 +36,35 @@ def cmc(run: Run) -> list[Chart]:
         ):
             part = run.cmc.loc[run.cmc["mode"] == key]
             lines += _line(part, "rank", "cmc", name, style, factor=100)
-        charts.append(Chart(f"{mode_name(mode)}: CMC, %", "rank", tuple(lines), 100, ticks=(1, 5, 10, 15, 20)))
+        charts.append(
+            Chart(f"{mode_name(mode)}: CMC, %", "rank", tuple(lines), 100, ticks=(1, 5, 10, 15, 20))
+        )
     return _drawn(charts)
 
 
 def losses(run: Run) -> list[Chart]:
     """Total and terms of cross-modal training, then the losses of the pseudo-label stage."""
     epochs = run.train_epochs
-    charts = [_chart("Training: weighted sum of all terms", "epoch", _line(epochs, "epoch", "loss", "total", "total"))]
+    charts = [
+        _chart(
+            "Training: weighted sum of all terms",
+            "epoch",
+            _line(epochs, "epoch", "loss", "total", "total"),
+        )
+    ]
     for title, terms in TERMS.items():
-        lines = [line for key, (name, style) in terms.items() for line in _line(epochs, "epoch", key, name, style)]
+        lines = [
+            line
+            for key, (name, style) in terms.items()
+            for line in _line(epochs, "epoch", key, name, style)
+        ]
         charts.append(_chart(f"Training: {title[0].lower() + title[1:]}", "epoch", lines))
     labels = run.label_epochs
     lines = _line(labels, "epoch", "loss_target", "target", "visible")
     lines += _line(labels, "epoch", "loss_source", "source", "other")
-    charts.append(_chart("Pseudo labels: contrastive loss", "epoch", lines, shaded=_warm_up(labels)))
+    charts.append(
+        _chart("Pseudo labels: contrastive loss", "epoch", lines, shaded=_warm_up(labels))
+    )
     return _drawn(charts)
 
 
@@ -51,7 +73,11 @@ def visible_labels(run: Run) -> list[Chart]:
     epochs = run.label_epochs.loc[run.label_epochs["phase"] == "spcl"]
     agreement = [
         line
-        for key, name, style in (("ari", "ARI", "full"), ("nmi", "NMI", "other"), ("purity", "purity", "alone"))
+        for key, name, style in (
+            ("ari", "ARI", "full"),
+            ("nmi", "NMI", "other"),
+            ("purity", "purity", "alone"),
+        )
         for line in _line(epochs, "epoch", key, name, style)
     ]
     persons = run.metrics["pseudo_label"].get("persons")
@@ -78,8 +104,12 @@ def visible_labels(run: Run) -> list[Chart]:
 def infrared_labels(run: Run) -> list[Chart]:
     """How many infrared labels point to the right person, and how evenly they are given out, epoch by epoch."""
     epochs = run.train_epochs
-    right = _line(epochs, "epoch", "accuracy_transport", "optimal transport", "transport", factor=100)
-    right += _line(epochs, "epoch", "accuracy_argmax", "argmax of the prediction", "other", factor=100)
+    right = _line(
+        epochs, "epoch", "accuracy_transport", "optimal transport", "transport", factor=100
+    )
+    right += _line(
+        epochs, "epoch", "accuracy_argmax", "argmax of the prediction", "other", factor=100
+    )
     even = _line(epochs, "epoch", "label_entropy", "entropy", "transport")
     largest = _line(epochs, "epoch", "label_max_share", "largest", "transport", factor=100)
     return _drawn(
@@ -102,7 +132,11 @@ def label_counts(run: Run) -> list[Chart]:
     counts, drawn = run.label_counts, []
     epochs = np.unique(counts["epoch"].to_numpy())
     chosen = epochs[np.unique([0, (len(epochs) - 1) // 2, len(epochs) - 1])]
-    top = float(np.nanmax(counts.loc[counts["epoch"].isin(chosen), ["transport", "argmax"]].to_numpy(dtype=float)))
+    top = float(
+        np.nanmax(
+            counts.loc[counts["epoch"].isin(chosen), ["transport", "argmax"]].to_numpy(dtype=float)
+        )
+    )
     for epoch in chosen:
         part = counts.loc[counts["epoch"] == epoch]
         steps, notes = [], []
@@ -117,7 +151,9 @@ def label_counts(run: Run) -> list[Chart]:
         level = _equal_shares(steps)
         note = f"{len(part)} labels; {'; '.join(notes)}"
         title = f"Epoch {epoch}: images of each label"
-        drawn.append(Chart(title, LARGEST_FIRST, tuple(steps), 1.05 * top, bars=True, level=level, note=note))
+        drawn.append(
+            Chart(title, LARGEST_FIRST, tuple(steps), 1.05 * top, bars=True, level=level, note=note)
+        )
     return drawn
 
 
@@ -156,7 +192,9 @@ def times(run: Run) -> list[Chart]:
     return _drawn([Chart("Seconds an epoch, by powers of ten", "epoch", tuple(lines), log=True)])
 
 
-def _line(table: pd.DataFrame, x: str, y: str, name: str, style: str, factor: float = 1) -> list[Series]:
+def _line(
+    table: pd.DataFrame, x: str, y: str, name: str, style: str, factor: float = 1
+) -> list[Series]:
     """The column `y` as a list of one line, or of none where it holds no number."""
     if y not in table.columns:
         return []

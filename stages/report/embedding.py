@@ -12,7 +12,7 @@ from stages.report.markup import tag, text
 from stages.report.pictures import spread
 
 IMAGES = 600  # points: more take longer and show no more
-SHOWN = 2 * len(PERSONS)  # identities with a colour: each colour once filled, once hollow
+SHOWN = 2 * len(PERSONS)  # identities with a color: each color once filled, once hollow
 FEWEST = 8  # with fewer points there is nothing to lay out
 PERPLEXITY = 20.0
 SIZE, RADIUS, MARGIN = (480, 360), 3.4, 8
@@ -32,7 +32,7 @@ class Points:
 
     @property
     def shown(self) -> list[int]:
-        """The identities with a colour, in the order of their numbers."""
+        """The identities with a color, in the order of their numbers."""
         return [int(self.person[self.look == number][0]) for number in range(self.look.max() + 1)]
 
 
@@ -50,7 +50,9 @@ def points(run: Run) -> Points | None:
     table = table.iloc[chosen]
     perplexity = min(PERPLEXITY, (len(chosen) - 1) / 3)
     with threadpool_limits(limits=1):
-        found = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(values[chosen])
+        found = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(
+            values[chosen]
+        )
     low, high = found.min(axis=0), found.max(axis=0)
     persons, infrared = table["person"].to_numpy(), (table["modality"] == "infrared").to_numpy()
     both = np.intersect1d(persons[infrared], persons[~infrared])
@@ -64,22 +66,27 @@ def points(run: Run) -> Points | None:
 
 def figure(drawn: Points) -> str:
     """The `<figure>` with a legend of modalities and identities."""
-    modalities = tag("span", _key("circle", "mark"), "visible") + tag("span", _key("triangle", "mark"), "infrared")
+    modalities = tag("span", _key("circle", "mark"), "visible") + tag(
+        "span", _key("triangle", "mark"), "infrared"
+    )
     persons = "".join(
-        tag("span", _key("circle", _look(number)), text(person)) for number, person in enumerate(drawn.shown)
+        tag("span", _key("circle", _look(number)), text(person))
+        for number, person in enumerate(drawn.shown)
     )
     others = tag("span", _key("circle", "others"), "everybody else")
     title = tag("strong", text(f"{len(drawn.places)} of {drawn.total:,} test images, by t-SNE"))
-    legends = tag("span", modalities, others, class_="legend") + tag("span", "person", persons, class_="legend")
+    legends = tag("span", modalities, others, class_="legend") + tag(
+        "span", "person", persons, class_="legend"
+    )
     return tag("figure", tag("figcaption", title, legends), _svg(drawn), class_="chart scatter")
 
 
 def _svg(drawn: Points) -> str:
     words = (
         f"Scatter plot of {np.sum(~drawn.infrared)} visible and {np.sum(drawn.infrared)} infrared test images by "
-        f"t-SNE; persons {', '.join(map(str, drawn.shown))} in colours."
+        f"t-SNE; persons {', '.join(map(str, drawn.shown))} in colors."
     )
-    order = np.argsort(drawn.look != OTHERS, kind="stable")  # those with a colour on top
+    order = np.argsort(drawn.look != OTHERS, kind="stable")  # those with a color on top
     marks = [_mark(drawn, int(number)) for number in order]
     return tag("svg", *marks, viewBox=f"0 0 {SIZE[0]} {SIZE[1]}", role="img", aria_label=words)
 
@@ -90,12 +97,14 @@ def _mark(drawn: Points, number: int) -> str:
     if drawn.look[number] == OTHERS:
         return _shape(kind, x, y, "others")
     modality = "infrared" if drawn.infrared[number] else "visible"
-    title = tag("title", text(f"person {drawn.person[number]}, {modality} camera {drawn.camera[number]}"))
+    title = tag(
+        "title", text(f"person {drawn.person[number]}, {modality} camera {drawn.camera[number]}")
+    )
     return _shape(kind, x, y, _look(int(drawn.look[number])), title)
 
 
 def _look(number: int) -> str:
-    """The CSS class of a shown identity: a colour, filled for the first half and hollow for the second."""
+    """The CSS class of a shown identity: a color, filled for the first half and hollow for the second."""
     hollow = " hollow" if number >= len(PERSONS) else ""
     return f"mark {PERSONS[number % len(PERSONS)]}{hollow}"
 
@@ -109,4 +118,11 @@ def _shape(kind: str, x: float, y: float, look: str, *children: str) -> str:
 
 
 def _key(kind: str, look: str) -> str:
-    return tag("svg", _shape(kind, 6, 6, look), viewBox="0 0 12 12", width="12", height="12", aria_hidden="true")
+    return tag(
+        "svg",
+        _shape(kind, 6, 6, look),
+        viewBox="0 0 12 12",
+        width="12",
+        height="12",
+        aria_hidden="true",
+    )

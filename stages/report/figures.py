@@ -1,4 +1,4 @@
-"""Diagrams as SVG whose colours and letters are the page's: one drawing serves light, dark and paper."""
+"""Diagrams as SVG whose colors and letters are the page's: one drawing serves light, dark and paper."""
 
 import io
 import re
@@ -6,17 +6,37 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
-from stages.report.charts import HEIGHT, PLAIN, POINTS, ROLES, STYLES, WIDTH, Chart, Style, describe, plot
+from stages.report.charts import (
+    HEIGHT,
+    PLAIN,
+    POINTS,
+    ROLES,
+    STYLES,
+    WIDTH,
+    Chart,
+    Style,
+    describe,
+    plot,
+)
 from stages.report.markup import tag, text
 
-METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}  # no clock, no version: equal bytes
-# matplotlib wants colours, the page variables: each variable travels as a colour of its own.
+METADATA = {
+    "Date": None,
+    "Creator": None,
+    "Format": None,
+    "Type": None,
+}  # no clock, no version: equal bytes
+# matplotlib wants colors, the page variables: each variable travels as a color of its own.
 STAND_INS = {name: f"#0000{number:02x}" for number, name in enumerate(ROLES, start=1)}
 
 
 def grid(drawn: list[Chart], name: str) -> str:
     """Small diagrams beside each other; `name` makes their ids differ from those of other grids."""
-    return tag("div", *[figure(chart, f"{name}-{number}") for number, chart in enumerate(drawn)], class_="charts")
+    return tag(
+        "div",
+        *[figure(chart, f"{name}-{number}") for number, chart in enumerate(drawn)],
+        class_="charts",
+    )
 
 
 def figure(chart: Chart, name: str) -> str:
@@ -41,7 +61,7 @@ def draw(chart: Chart, name: str) -> str:
 
 
 def _for_page(svg: str, description: str) -> str:
-    """matplotlib's file as an element of the page: no header, no ids but those that are used, variables for colours."""
+    """matplotlib's file as an element of the page: no header, no ids but those that are used, variables for colors."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<svg[^>]*>", "", body, count=1).replace("</svg>", "")
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
@@ -50,7 +70,9 @@ def _for_page(svg: str, description: str) -> str:
     body = re.sub(r"\s+", " ", body).replace("> <", "><")
     for name, color in STAND_INS.items():
         body = body.replace(color, f"var(--{name})")
-    return tag("svg", body.strip(), viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=description)
+    return tag(
+        "svg", body.strip(), viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=description
+    )
 
 
 def _legend(chart: Chart) -> str:
@@ -66,8 +88,19 @@ def _legend(chart: Chart) -> str:
 
 def _sample(style: Style) -> str:
     """A short piece of the line."""
-    dashes = {"stroke_dasharray": " ".join(f"{1.8 * part:g}" for part in style.dashes)} if style.dashes else {}
+    dashes = (
+        {"stroke_dasharray": " ".join(f"{1.8 * part:g}" for part in style.dashes)}
+        if style.dashes
+        else {}
+    )
     line = tag(
-        "line", x1="0", y1="5", x2="26", y2="5", stroke_width="2.4", style=f"stroke: var(--{style.role})", **dashes
+        "line",
+        x1="0",
+        y1="5",
+        x2="26",
+        y2="5",
+        stroke_width="2.4",
+        style=f"stroke: var(--{style.role})",
+        **dashes,
     )
     return tag("svg", line, viewBox="0 0 26 10", width="26", height="10", aria_hidden="true")

@@ -25,7 +25,8 @@ def text(value: object) -> str:
 def tag(name: str, *children: str, **attributes: str) -> str:
     """`<name …>children</name>`. Children are markup already, values of attributes are escaped; `class_` is `class`."""
     listed = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        for key, value in attributes.items()
     )
     return f"<{name}{listed}>" if name in VOID else f"<{name}{listed}>{''.join(children)}</{name}>"
 
@@ -34,7 +35,9 @@ def table(content: Table) -> str:
     """A `<table>` with caption and scopes, in a box of its own that scrolls where a screen is too narrow."""
     head = tag("tr", *[tag("th", text(name), scope="col") for name in content.columns])
     rows = [
-        tag("tr", tag("th", text(row[0]), scope="row"), *[tag("td", text(cell)) for cell in row[1:]])
+        tag(
+            "tr", tag("th", text(row[0]), scope="row"), *[tag("td", text(cell)) for cell in row[1:]]
+        )
         for row in content.rows
     ]
     caption = tag("caption", text(content.caption))

@@ -29,14 +29,27 @@ def attention(run: Run) -> list[Matrix]:
     if run.attention is None:
         return []
     parts = {kind: run.attention.loc[run.attention["kind"] == kind] for kind in KINDS}
-    infrared = math.isqrt(len(parts["i2i"]))  # an image may occur twice, so the rows' numbers do not tell
+    infrared = math.isqrt(
+        len(parts["i2i"])
+    )  # an image may occur twice, so the rows' numbers do not tell
     person = run.target.table["person"].to_numpy()
     drawn = []
     for kind, part in parts.items():
-        if not infrared or infrared**2 != len(parts["i2i"]) or not len(part) or len(part) % infrared:
-            raise ValueError(f"{ATTENTION}: {len(part)} rows of kind {kind}, expected a matrix row by row")
-        query, key = (person[part[name].to_numpy()].reshape(-1, infrared) for name in ("query", "key"))
-        drawn += _pair(KINDS[kind], query == key, part["weight"].to_numpy(dtype=float).reshape(-1, infrared))
+        if (
+            not infrared
+            or infrared**2 != len(parts["i2i"])
+            or not len(part)
+            or len(part) % infrared
+        ):
+            raise ValueError(
+                f"{ATTENTION}: {len(part)} rows of kind {kind}, expected a matrix row by row"
+            )
+        query, key = (
+            person[part[name].to_numpy()].reshape(-1, infrared) for name in ("query", "key")
+        )
+        drawn += _pair(
+            KINDS[kind], query == key, part["weight"].to_numpy(dtype=float).reshape(-1, infrared)
+        )
     return drawn
 
 
@@ -61,7 +74,11 @@ def figures(drawn: list[Matrix]) -> str:
 
 
 def _figure(matrix: Matrix) -> str:
-    caption = tag("figcaption", tag("strong", text(matrix.title)), tag("span", text(matrix.note), class_="note"))
+    caption = tag(
+        "figcaption",
+        tag("strong", text(matrix.title)),
+        tag("span", text(matrix.note), class_="note"),
+    )
     return tag("figure", caption, draw(matrix), class_="chart")
 
 
@@ -75,7 +92,14 @@ def draw(matrix: Matrix) -> str:
         if cells:
             paths.append(tag("path", d=cells, opacity=f"{shade / LEVELS:.3f}"))
     words = f"{matrix.title}, {rows} queries down, {columns} keys across: {matrix.note}."
-    return tag("svg", *paths, viewBox=f"0 0 {columns} {rows}", role="img", aria_label=words, class_="matrix")
+    return tag(
+        "svg",
+        *paths,
+        viewBox=f"0 0 {columns} {rows}",
+        role="img",
+        aria_label=words,
+        class_="matrix",
+    )
 
 
 def _run_of(length: int) -> str:
@@ -87,5 +111,8 @@ def _runs(chosen: np.ndarray) -> list[tuple[int, int, int]]:
     found = []
     for y, row in enumerate(chosen):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
-        found += [(y, int(start), int(end - start)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+        found += [
+            (y, int(start), int(end - start))
+            for start, end in zip(edges[::2], edges[1::2], strict=True)
+        ]
     return found

@@ -25,8 +25,13 @@ def page(run: Run, points: Points | None = None) -> str:
         "Data": sections.data(run),
         "What was run": sections.what_was_run(run),
     }
-    anchors = {title: title.lower().replace(" ", "-") for title, inside in content.items() if inside}
-    body = lines(tag("section", tag("h2", text(title), id=anchor), content[title]) for title, anchor in anchors.items())
+    anchors = {
+        title: title.lower().replace(" ", "-") for title, inside in content.items() if inside
+    }
+    body = lines(
+        tag("section", tag("h2", text(title), id=anchor), content[title])
+        for title, anchor in anchors.items()
+    )
     links = "".join(tag("a", text(title), href=f"#{anchor}") for title, anchor in anchors.items())
     warning = published.warning(run)
     return Template((HERE / "page.html").read_text()).substitute(

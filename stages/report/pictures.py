@@ -24,7 +24,9 @@ def data_uri(pixels: np.ndarray) -> str:
     """An image (H, W, 3) uint8 as a JPEG inside a URI."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     if picture.height > HEIGHT:
-        picture = picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
+        picture = picture.resize(
+            (round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS
+        )
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
@@ -59,26 +61,43 @@ def hardest_queries(ranking: pd.DataFrame) -> np.ndarray:
     right = listed.loc[listed["correct"] == 1].drop_duplicates("query").set_index("query")["rank"]
     hard = hard.assign(depth=right.reindex(hard.index).fillna(np.inf)).reset_index(drop=True)
     hard = hard.loc[hard["correct"] == 0]
-    return hard.sort_values(["depth", "similarity", "query"], ascending=[False, False, True])["query"].to_numpy()
+    return hard.sort_values(["depth", "similarity", "query"], ascending=[False, False, True])[
+        "query"
+    ].to_numpy()
 
 
 def _strips(store: ImageStore, ranking: pd.DataFrame, queries: np.ndarray) -> str:
-    return lines(_strip(store, int(query), ranking.loc[ranking["query"] == query]) for query in queries)
+    return lines(
+        _strip(store, int(query), ranking.loc[ranking["query"] == query]) for query in queries
+    )
 
 
 def _strip(store: ImageStore, query: int, ranking: pd.DataFrame) -> str:
     """A query and the head of its list."""
     ranking = ranking.sort_values("rank")
     right = ranking.loc[ranking["correct"] == 1, "rank"]
-    found = f"first right at rank {right.iloc[0]}" if len(right) else f"none right in {len(ranking)}"
+    found = (
+        f"first right at rank {right.iloc[0]}" if len(right) else f"none right in {len(ranking)}"
+    )
     person, camera = _whose(store, query)
     heading = paragraph(f"Person {person}, camera {camera}: {found}", class_="found")
     picture = _picture(store, query, f"Query: person {person}, camera {camera}")
-    asked = tag("figure", picture, tag("figcaption", tag("b", "query"), f" {person} · c{camera}"), class_="query")
+    asked = tag(
+        "figure",
+        picture,
+        tag("figcaption", tag("b", "query"), f" {person} · c{camera}"),
+        class_="query",
+    )
     answers = [
-        _answer(store, int(row.gallery), int(row.rank), bool(row.correct)) for row in ranking.head(SHOWN).itertuples()
+        _answer(store, int(row.gallery), int(row.rank), bool(row.correct))
+        for row in ranking.head(SHOWN).itertuples()
     ]
-    return tag("div", heading, tag("div", asked, tag("div", *answers, class_="answers"), class_="strip"), class_="list")
+    return tag(
+        "div",
+        heading,
+        tag("div", asked, tag("div", *answers, class_="answers"), class_="strip"),
+        class_="list",
+    )
 
 
 def _answer(store: ImageStore, row: int, rank: int, correct: bool) -> str:
@@ -97,7 +116,9 @@ def sheet(store: ImageStore) -> str:
         for modality in ("visible", "infrared")
         for camera in sorted(table.loc[table["modality"] == modality, "camera"].unique())[:CAMERAS]
     ]
-    first = table.drop_duplicates(["person", "modality", "camera"]).set_index(["modality", "camera"])
+    first = table.drop_duplicates(["person", "modality", "camera"]).set_index(
+        ["modality", "camera"]
+    )
     seen = {key: first.loc[[key]].set_index("person")["row"] for key in cameras}
     views = pd.concat(list(seen.values())).groupby(level=0).size()
     most = views.index[views == views.max()].sort_values()
@@ -105,23 +126,42 @@ def sheet(store: ImageStore) -> str:
     body = []
     for person in chosen:
         cells = [
-            tag("td", _picture(store, int(seen[key][person]), f"Person {person}, {key[0]} camera {key[1]}"))
+            tag(
+                "td",
+                _picture(
+                    store, int(seen[key][person]), f"Person {person}, {key[0]} camera {key[1]}"
+                ),
+            )
             if person in seen[key].index
             else tag("td", "–")
             for key in cameras
         ]
         body.append(tag("tr", tag("th", str(person), scope="row"), *cells))
-    heads = [tag("th", f"{modality} {camera}", scope="col", class_=modality) for modality, camera in cameras]
+    heads = [
+        tag("th", f"{modality} {camera}", scope="col", class_=modality)
+        for modality, camera in cameras
+    ]
     head = tag("tr", tag("th", "person", scope="col"), *heads)
     caption = tag(
-        "caption", text(f"{len(chosen)} of {table['person'].nunique():,} training identities, one image of each camera")
+        "caption",
+        text(
+            f"{len(chosen)} of {table['person'].nunique():,} training identities, one image of each camera"
+        ),
     )
-    return tag("div", tag("table", caption, tag("thead", head), tag("tbody", *body), class_="sheet"), class_="table")
+    return tag(
+        "div",
+        tag("table", caption, tag("thead", head), tag("tbody", *body), class_="sheet"),
+        class_="table",
+    )
 
 
 def source_sheet(store: ImageStore) -> str:
     """An image each of some training identities of the source; nothing where there is no source."""
-    table = store.table.loc[store.table["split"] == "train"].drop_duplicates("person").sort_values("person")
+    table = (
+        store.table.loc[store.table["split"] == "train"]
+        .drop_duplicates("person")
+        .sort_values("person")
+    )
     chosen = table.iloc[spread(len(table), SOURCE_IMAGES)]
     cells = []
     for row in chosen["row"]:
@@ -142,4 +182,6 @@ def _whose(store: ImageStore, row: int) -> tuple[int, int]:
 
 def _picture(store: ImageStore, row: int, alt: str) -> str:
     height, width = store.pixels.shape[1:3]
-    return tag("img", src=data_uri(store.pixels[row]), alt=alt, width=str(width), height=str(height))
+    return tag(
+        "img", src=data_uri(store.pixels[row]), alt=alt, width=str(width), height=str(height)
+    )

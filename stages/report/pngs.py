@@ -43,7 +43,7 @@ def all_figures(run: Run, points: Points | None) -> dict[str, bytes]:
 
 
 def light() -> dict[str, str]:
-    """The page's colours on white ground, by role."""
+    """The page's colors on white ground, by role."""
     return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", CSS.read_text().split("@media")[0]))
 
 
@@ -71,7 +71,7 @@ def of_matrices(drawn: list[Matrix], colors: Mapping[str, str]) -> bytes:
 
 
 def of_points(points: Points, colors: Mapping[str, str]) -> bytes:
-    """Test images in the plane: circles are visible, triangles infrared, colours identities."""
+    """Test images in the plane: circles are visible, triangles infrared, colors identities."""
 
     def draw(axes: Axes) -> None:
         for modality, marker in ((False, "o"), (True, "^")):
@@ -91,13 +91,15 @@ def of_points(points: Points, colors: Mapping[str, str]) -> bytes:
                 )
         axes.set_axis_off()
 
-    title = f"{len(points.places)} of {points.total:,} test images by t-SNE: ● visible, ▲ infrared, a colour a person"
+    title = f"{len(points.places)} of {points.total:,} test images by t-SNE: ● visible, ▲ infrared, a color a person"
     return _sheet([(title, draw)], (600, 450))
 
 
 def _sheet(panels: list[tuple[str, Callable[[Axes], None]]], size: tuple[int, int]) -> bytes:
     """Panels of `size` units each, on white."""
-    across = min(next((number for number in ACROSS if len(panels) % number == 0), ACROSS[-1]), len(panels))
+    across = min(
+        next((number for number in ACROSS if len(panels) % number == 0), ACROSS[-1]), len(panels)
+    )
     down = -(-len(panels) // across)
     width, height = across * size[0], down * (size[1] + 24)
     with matplotlib.rc_context(PLAIN):
@@ -113,5 +115,7 @@ def _sheet(panels: list[tuple[str, Callable[[Axes], None]]], size: tuple[int, in
         drawn, written = io.BytesIO(), io.BytesIO()
         figure.savefig(drawn, format="png", dpi=DOTS)
     # written anew: matplotlib would sign with its version
-    Image.open(drawn).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(
+        written, "PNG", optimize=True
+    )
     return written.getvalue()

@@ -48,7 +48,8 @@ def differences(run: Run) -> list[str]:
     other = {
         f"architecture {own['network'].architecture}": own["network"].architecture != "resnet50",
         f"images of {images[0]} × {images[1]}": images != (288, 144),
-        f"source {own['spcl'].source}": run.setting == "unsupervised" and own["spcl"].source != "market1501",
+        f"source {own['spcl'].source}": run.setting == "unsupervised"
+        and own["spcl"].source != "market1501",
         f"setting {run.setting}": run.setting == "supervised",
         f"{own['train'].epochs} epochs": own["train"].epochs != 80,
         "re-ranking": own["evaluate"].rerank,

@@ -22,7 +22,9 @@ def results(run: Run) -> str:
         )
     notes += [said] if (said := published.note(run)) else []
     if run.rendered:
-        notes.append("No published number stands beside these: the pictures are synthetic, so they do not compare.")
+        notes.append(
+            "No published number stands beside these: the pictures are synthetic, so they do not compare."
+        )
     return lines(
         [
             tag("div", *[table(content) for content in tables.results(run)], class_="side"),
@@ -92,7 +94,7 @@ def attention(run: Run) -> str:
 def embeddings(points: Points | None) -> str:
     """The test images in the plane."""
     said = (
-        "Test images only, full method. Where circles and triangles of a colour lie together, the person is found "
+        "Test images only, full method. Where circles and triangles of a color lie together, the person is found "
         "across modalities. Distances between far groups mean little in this kind of picture."
     )
     return lines([paragraph(said, class_="note"), embedding.figure(points)]) if points else ""
@@ -110,7 +112,11 @@ def training(run: Run) -> str:
     timed = curves.times(run)
     parts = [tag("h3", "Losses"), grid(curves.losses(run), "loss")]
     if timed:
-        parts += [tag("h3", "Time of transport"), paragraph(time_of_transport(run)), grid(timed, "time")]
+        parts += [
+            tag("h3", "Time of transport"),
+            paragraph(time_of_transport(run)),
+            grid(timed, "time"),
+        ]
     return lines(parts)
 
 
@@ -129,7 +135,9 @@ def time_of_transport(run: Run) -> str:
 def data(run: Run) -> str:
     """A look at target and source, and how much there is of them."""
     source = pictures.source_sheet(run.source)
-    below = source or paragraph("No source: the visible labels start from the target's own images.", class_="note")
+    below = source or paragraph(
+        "No source: the visible labels start from the target's own images.", class_="note"
+    )
     left = lines([tag("h3", "Target"), pictures.sheet(run.target)])
     right = lines([tag("h3", "Source"), below, tag("h3", "Counts"), table(tables.counts(run))])
     return tag("div", tag("div", left), tag("div", right), class_="halves")
@@ -140,7 +148,9 @@ def what_was_run(run: Run) -> str:
     return lines(
         [
             tag(
-                "div", *map(table, (tables.protocol(run), tables.times(run), tables.versions())), class_="columns facts"
+                "div",
+                *map(table, (tables.protocol(run), tables.times(run), tables.versions())),
+                class_="columns facts",
             ),
             tag("h3", "Parameters in effect"),
             tag("div", *map(table, tables.parameters(run)), class_="columns"),

@@ -40,9 +40,16 @@ def results(run: Run) -> list[Table]:
             mean = with_spread(full[key], full[f"{key}_sd"]) if draws > 1 else percent(full[key])
             cells = [mean, percent(alone.get(key))]
             place = {"rank1": 0, "map": 1}.get(key)
-            cells += [NONE if place is None else f"{values[place]:.1f}" for values in paper.values()]
+            cells += [
+                NONE if place is None else f"{values[place]:.1f}" for values in paper.values()
+            ]
             rows.append([name, *cells])
-        columns = ["%", "Full method", "Pseudo-label network alone", *[f"Paper, {setting}" for setting in paper]]
+        columns = [
+            "%",
+            "Full method",
+            "Pseudo-label network alone",
+            *[f"Paper, {setting}" for setting in paper],
+        ]
         what = mode_name(mode) + "".join(f", {extra}" for extra in unusual(run))
         spread = f"mean ± sd over {draws} gallery draws" if draws > 1 else "one gallery, no draws"
         tables.append(Table(f"{what}: {spread}", columns, rows))
@@ -52,13 +59,20 @@ def results(run: Run) -> list[Table]:
 def unusual(run: Run) -> list[str]:
     """What must stand beside each number, because it is not what people expect."""
     settings = run.sections["evaluate"]
-    said = {"validation identities": settings.split == "val", "with k-reciprocal re-ranking": settings.rerank}
+    said = {
+        "validation identities": settings.split == "val",
+        "with k-reciprocal re-ranking": settings.rerank,
+    }
     return [what for what, so in said.items() if so]
 
 
 def terminal(evaluation: dict[str, Any]) -> list[str]:
     """The result as lines of text: a column a mode and network, a row a measure, and the ratio of both Rank-1."""
-    modes = [name for name, found in evaluation.items() if isinstance(found, dict) and name != "pseudo_label"]
+    modes = [
+        name
+        for name, found in evaluation.items()
+        if isinstance(found, dict) and name != "pseudo_label"
+    ]
     alone = evaluation.get("pseudo_label", {})
     width = 15
     lines = [
@@ -76,9 +90,13 @@ def terminal(evaluation: dict[str, Any]) -> list[str]:
         ]
         lines.append(f"{name:<8}" + "".join(f"{cell:>{width}}" for cell in cells))
     ratios = [ratio(evaluation[mode]["rank1"], alone.get(mode, {}).get("rank1")) for mode in modes]
-    lines.append(f"{'ratio':<8}" + "".join(f"{cell:>{width}}{'':>{width}}" for cell in ratios) + "of Rank-1")
+    lines.append(
+        f"{'ratio':<8}" + "".join(f"{cell:>{width}}{'':>{width}}" for cell in ratios) + "of Rank-1"
+    )
     lines = [line.rstrip() for line in lines]
-    lines.append("full method: mean ± standard deviation over gallery draws; labels alone: the pseudo-label network")
+    lines.append(
+        "full method: mean ± standard deviation over gallery draws; labels alone: the pseudo-label network"
+    )
     if evaluation.get("rerank"):
         lines.append("re-ranked (evaluate.rerank); not comparable with numbers without")
     return lines
@@ -88,7 +106,12 @@ def counts(run: Run) -> Table:
     """Images and identities of target and source by split."""
     rows = []
     for name, title in (("prepare", "Target"), ("source", "Source")):
-        for split, what in (("train", "training"), ("val", "validation"), ("query", "query"), ("gallery", "gallery")):
+        for split, what in (
+            ("train", "training"),
+            ("val", "validation"),
+            ("query", "query"),
+            ("gallery", "gallery"),
+        ):
             sizes = run.metrics[name].get(split, {})
             if sizes.get("persons"):
                 cells = [whole(sizes[key]) for key in ("persons", "visible", "infrared")]
@@ -102,8 +125,15 @@ def protocol(run: Run) -> Table:
     rows = [["Layout", facts["layout"]], ["Gallery draws", f"{facts['draws']}, {facts['trials']}"]]
     if facts.get("shots"):
         rows.append(["Gallery images per identity and camera", str(facts["shots"])])
-    for key, name in (("queries", "Queries"), ("gallery", "Gallery images"), ("unmatched", "Queries without a match")):
-        rows += [[f"{name}, {mode_name(mode).lower()}", whole(count)] for mode, count in facts.get(key, {}).items()]
+    for key, name in (
+        ("queries", "Queries"),
+        ("gallery", "Gallery images"),
+        ("unmatched", "Queries without a match"),
+    ):
+        rows += [
+            [f"{name}, {mode_name(mode).lower()}", whole(count)]
+            for mode, count in facts.get(key, {}).items()
+        ]
     rows += [
         ["Mirror images averaged", "yes" if facts["flip"] else "no"],
         ["Checkpoint", facts["checkpoint"]],
@@ -117,9 +147,19 @@ def protocol(run: Run) -> Table:
 
 def parameters(run: Run) -> list[Table]:
     """The values in effect, a table a section."""
-    general = Table("general", ["Parameter", "Value"], [["dataset", run.dataset], ["seed", str(run.seed)]], "words")
+    general = Table(
+        "general",
+        ["Parameter", "Value"],
+        [["dataset", run.dataset], ["seed", str(run.seed)]],
+        "words",
+    )
     sections = [
-        Table(name, ["Parameter", "Value"], [[key, value(own)] for key, own in asdict(settings).items()], "words")
+        Table(
+            name,
+            ["Parameter", "Value"],
+            [[key, value(own)] for key, own in asdict(settings).items()],
+            "words",
+        )
         for name, settings in run.sections.items()
     ]
     return [general, *sections]
@@ -189,4 +229,8 @@ def duration(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )

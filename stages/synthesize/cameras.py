@@ -55,7 +55,9 @@ def draw_camera(random: np.random.Generator, infrared: bool, style: Style, world
     )
 
 
-def expose(image: np.ndarray, camera: Camera, random: np.random.Generator, world: World) -> np.ndarray:
+def expose(
+    image: np.ndarray, camera: Camera, random: np.random.Generator, world: World
+) -> np.ndarray:
     """What the sensor records of reflectances `image` (H, W, C): uint8 (H, W, 3).
 
     C = 3 in the visible; C = 1 in the infrared, whose three channels come out equal.
@@ -64,12 +66,21 @@ def expose(image: np.ndarray, camera: Camera, random: np.random.Generator, world
     strength = world.image_strength
     gain = camera.gain * (1.0 + strength * float(random.uniform(-0.12, 0.12)))
     slope = strength * random.uniform(-0.15, 0.15, 2)
-    y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None, :]
-    light = gain * (1.0 + slope[0] * y + slope[1] * x) * (1.0 - camera.vignette * (0.5 * y * y + 0.5 * x * x))
+    y, x = (
+        np.linspace(-1, 1, height, dtype=np.float32)[:, None],
+        np.linspace(-1, 1, width, dtype=np.float32)[None, :],
+    )
+    light = (
+        gain
+        * (1.0 + slope[0] * y + slope[1] * x)
+        * (1.0 - camera.vignette * (0.5 * y * y + 0.5 * x * x))
+    )
     image = image * light[:, :, None].astype(np.float32)
     if not camera.infrared:
-        grey = image.mean(axis=2, keepdims=True)
-        image = (grey + camera.saturation * (image - grey)) * np.array(camera.cast, dtype=np.float32)
+        gray = image.mean(axis=2, keepdims=True)
+        image = (gray + camera.saturation * (image - gray)) * np.array(
+            camera.cast, dtype=np.float32
+        )
     image = image * (1.0 - camera.haze) + camera.haze * 0.7
     image = np.clip(image, 0.0, 1.0) ** camera.gamma
     levels = np.repeat(image, 3, axis=2) if camera.infrared else image

@@ -112,20 +112,29 @@ class Figure:
     def _polygon(self, points: Sequence[tuple[float, float]], part: Part) -> None:
         self.pen.polygon([self._place(x, y) for x, y in points], fill=int(part))
 
-    def _ellipse(self, x: float, y: float, half_width: float, half_height: float, part: Part) -> None:
+    def _ellipse(
+        self, x: float, y: float, half_width: float, half_height: float, part: Part
+    ) -> None:
         left, top = self._place(x - half_width, y - half_height)
         right, bottom = self._place(x + half_width, y + half_height)
         self.pen.ellipse((left, top, max(right, left + 1), max(bottom, top + 1)), fill=int(part))
 
     def _limb(
-        self, start: tuple[float, float], end: tuple[float, float], widths: tuple[float, float], part: Part
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        widths: tuple[float, float],
+        part: Part,
     ) -> None:
         """A tapered limb with round ends; `widths` at its start and end."""
         length = math.hypot(end[0] - start[0], end[1] - start[1]) or 1e-6
         normal = ((start[1] - end[1]) / length, (end[0] - start[0]) / length)
         corners = []
         for (x, y), half in ((start, widths[0] / 2), (end, -widths[1] / 2)):
-            corners += [(x + normal[0] * half, y + normal[1] * half), (x - normal[0] * half, y - normal[1] * half)]
+            corners += [
+                (x + normal[0] * half, y + normal[1] * half),
+                (x - normal[0] * half, y - normal[1] * half),
+            ]
         self._polygon(corners, part)
         for (x, y), breadth in ((start, widths[0]), (end, widths[1])):
             self._ellipse(x, y, breadth / 2, breadth / 2, part)
@@ -143,7 +152,9 @@ class Figure:
         bend = heading * abs(self.along) * (0.018 + 0.03 * max(-swing, 0.0))
         knee = ((hip[0] + ankle[0]) / 2 + bend, (hip[1] + ankle[1]) / 2)
         skin, cloth, shoe = (
-            (Part.SKIN_FAR, Part.LOWER_FAR, Part.SHOE_FAR) if far else (Part.SKIN, Part.LOWER, Part.SHOE)
+            (Part.SKIN_FAR, Part.LOWER_FAR, Part.SHOE_FAR)
+            if far
+            else (Part.SKIN, Part.LOWER, Part.SHOE)
         )
         thick = body.limb
         self._limb(hip, knee, (0.085 * thick, 0.058 * thick), skin)
@@ -164,11 +175,20 @@ class Figure:
         waist = self.hip_y - 0.09
         half = self.hip * lower.fit**0.5
         self._polygon(
-            [(-half * 0.85, waist), (half * 0.85, waist), (half, self.hip_y + 0.03), (-half, self.hip_y + 0.03)],
+            [
+                (-half * 0.85, waist),
+                (half * 0.85, waist),
+                (half, self.hip_y + 0.03),
+                (-half, self.hip_y + 0.03),
+            ],
             Part.LOWER,
         )
         if lower.cut in ("skirt", "longskirt"):
-            reach = (0.16 + 0.10 * lower.length) if lower.cut == "skirt" else (0.32 + 0.09 * lower.length)
+            reach = (
+                (0.16 + 0.10 * lower.length)
+                if lower.cut == "skirt"
+                else (0.32 + 0.09 * lower.length)
+            )
             flare = half * (1.1 + 0.35 * lower.fit * (0.7 + reach)) + 0.035 * abs(self.along)
             sway = 0.02 * math.sin(self.pose.phase) * self.along
             self._polygon(
@@ -199,7 +219,12 @@ class Figure:
             half = (0.018 + 0.03 * upper.offset) * self.across
             bottom = self.hip_y + min(reach, 0.05)
             self._polygon(
-                [(-half * 0.5, self.neck_y + 0.01), (half * 0.5, self.neck_y + 0.01), (half, bottom), (-half, bottom)],
+                [
+                    (-half * 0.5, self.neck_y + 0.01),
+                    (half * 0.5, self.neck_y + 0.01),
+                    (half, bottom),
+                    (-half, bottom),
+                ],
                 Part.INNER,
             )
 
@@ -224,7 +249,13 @@ class Figure:
             if length < 0.3:
                 self._ellipse(0.0, head * 0.82, half * 0.72, head * 0.16, Part.SKIN)
             return
-        self._ellipse(heading * half * 0.42, head * 0.60, half * (0.72 + 0.14 * self.across), head * 0.38, Part.SKIN)
+        self._ellipse(
+            heading * half * 0.42,
+            head * 0.60,
+            half * (0.72 + 0.14 * self.across),
+            head * 0.38,
+            Part.SKIN,
+        )
 
     def _arm(self, side: int, far: bool) -> None:
         body, upper = self.person.body, self.person.upper
@@ -233,7 +264,10 @@ class Figure:
         reach = 0.20 * abs(self.along) * swing * 0.75
         elbow = (shoulder[0] + side * 0.022 * self.across + reach * 0.45, shoulder[1] + 0.155)
         forward = 0.035 * math.copysign(1.0, self.along) * abs(self.along)
-        hand = (shoulder[0] + side * 0.030 * self.across + reach + forward, shoulder[1] + 0.285 - abs(reach) * 0.25)
+        hand = (
+            shoulder[0] + side * 0.030 * self.across + reach + forward,
+            shoulder[1] + 0.285 - abs(reach) * 0.25,
+        )
         skin, cloth = (Part.SKIN_FAR, Part.SLEEVE_FAR) if far else (Part.SKIN, Part.SLEEVE)
         thick = body.limb
         self._limb(shoulder, elbow, (0.052 * thick, 0.042 * thick), skin)
@@ -245,7 +279,10 @@ class Figure:
             self._limb(shoulder, elbow, (0.064 * sleeve * bulk, 0.052 * sleeve * bulk), cloth)
             self._limb(elbow, wrist, (0.052 * sleeve * bulk, 0.044 * sleeve * bulk), cloth)
         elif upper.cut in ("tshirt", "dress"):
-            end = (shoulder[0] + (elbow[0] - shoulder[0]) * 0.6, shoulder[1] + (elbow[1] - shoulder[1]) * 0.6)
+            end = (
+                shoulder[0] + (elbow[0] - shoulder[0]) * 0.6,
+                shoulder[1] + (elbow[1] - shoulder[1]) * 0.6,
+            )
             self._limb(shoulder, end, (0.066 * sleeve, 0.062 * sleeve), cloth)
 
     # What it carries.
@@ -253,9 +290,16 @@ class Figure:
     def _bag_behind(self) -> None:
         if self.person.bag == "backpack" and self.front > -0.45:
             size = self.person.bag_size
-            back = -math.copysign(1.0, self.along) * abs(self.along) * (self.shoulder + 0.045 * size)
+            back = (
+                -math.copysign(1.0, self.along) * abs(self.along) * (self.shoulder + 0.045 * size)
+            )
             half = 0.075 * size * self.across + 0.06 * size * abs(self.along)
-            self._limb((back, self.shoulder_y + 0.05), (back, self.hip_y - 0.10), (2 * half, 2 * half), Part.BAG)
+            self._limb(
+                (back, self.shoulder_y + 0.05),
+                (back, self.hip_y - 0.10),
+                (2 * half, 2 * half),
+                Part.BAG,
+            )
 
     def _bag_before(self) -> None:
         bag, side, size = self.person.bag, self.person.bag_side, self.person.bag_size
@@ -263,15 +307,30 @@ class Figure:
         if bag == "backpack":
             if self.front <= -0.45:
                 half = 0.082 * size
-                self._limb((0.0, self.shoulder_y + 0.07), (0.0, self.hip_y - 0.10), (2 * half, 2 * half), Part.BAG)
-                self._limb((0.0, self.hip_y - 0.09), (0.0, self.hip_y - 0.08), (half, half), Part.STRAP)
+                self._limb(
+                    (0.0, self.shoulder_y + 0.07),
+                    (0.0, self.hip_y - 0.10),
+                    (2 * half, 2 * half),
+                    Part.BAG,
+                )
+                self._limb(
+                    (0.0, self.hip_y - 0.09), (0.0, self.hip_y - 0.08), (half, half), Part.STRAP
+                )
             elif self.front > 0.45:
                 for x in (-self.shoulder * 0.55, self.shoulder * 0.55):
-                    self._limb((x, self.shoulder_y - 0.01), (x * 1.1, self.hip_y - 0.14), (0.020, 0.020), Part.STRAP)
+                    self._limb(
+                        (x, self.shoulder_y - 0.01),
+                        (x * 1.1, self.hip_y - 0.14),
+                        (0.020, 0.020),
+                        Part.STRAP,
+                    )
         elif bag == "shoulder":
             x = beside * (self.hip + 0.02)
             self._limb(
-                (-beside * self.shoulder * 0.6, self.shoulder_y), (x, self.hip_y - 0.02), (0.015, 0.015), Part.STRAP
+                (-beside * self.shoulder * 0.6, self.shoulder_y),
+                (x, self.hip_y - 0.02),
+                (0.015, 0.015),
+                Part.STRAP,
             )
             half = 0.055 * size
             self._polygon(

@@ -1,4 +1,4 @@
-"""A figure's map of parts in the colours of its materials: patterns, folds, light from a side."""
+"""A figure's map of parts in the colors of its materials: patterns, folds, light from a side."""
 
 import numpy as np
 from PIL import Image
@@ -32,11 +32,21 @@ SHADE = np.array([LOOKS[part][1] for part in Part], dtype=np.float32)
 def reflectance(person: Person, infrared: bool) -> np.ndarray:
     """The table of materials (9, C) float32 in the order of the rows above; C = 1 infrared, 3 visible."""
     rows = [person.skin, person.hair, person.upper.base, person.upper.accent]
-    rows += [person.lower.base, person.lower.accent, person.inner, person.shoes, person.bag_material]
-    return np.array([(row.infrared,) if infrared else row.visible for row in rows], dtype=np.float32)
+    rows += [
+        person.lower.base,
+        person.lower.accent,
+        person.inner,
+        person.shoes,
+        person.bag_material,
+    ]
+    return np.array(
+        [(row.infrared,) if infrared else row.visible for row in rows], dtype=np.float32
+    )
 
 
-def pattern(garment: Garment, x: np.ndarray, y: np.ndarray, front: float, edge: float) -> np.ndarray:
+def pattern(
+    garment: Garment, x: np.ndarray, y: np.ndarray, front: float, edge: float
+) -> np.ndarray:
     """Where a garment shows its accent: bool (H, W) for body coordinates `x` (1, W) and `y` (H, 1).
 
     `front` is the cosine of the facing: a logo is on the chest only; `edge`: below it a `block` changes its tone.
@@ -62,8 +72,10 @@ def pattern(garment: Garment, x: np.ndarray, y: np.ndarray, front: float, edge: 
     return np.broadcast_to(accent, np.broadcast_shapes(x.shape, y.shape))
 
 
-def paint(figure: Figure, infrared: bool, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The finished figure: colour × cover (H, W, C) and cover (H, W, 1), both float32, 0 to 1.
+def paint(
+    figure: Figure, infrared: bool, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The finished figure: color × cover (H, W, C) and cover (H, W, 1), both float32, 0 to 1.
 
     C = 1 in the infrared, 3 in the visible. `random` draws the folds of the clothes.
     """
@@ -71,14 +83,20 @@ def paint(figure: Figure, infrared: bool, random: np.random.Generator) -> tuple[
     x = ((np.arange(figure.columns, dtype=np.float32) - figure.middle) / figure.scale)[None, :]
     y = ((np.arange(figure.rows, dtype=np.float32) - figure.top) / figure.scale)[:, None]
     materials = MATERIAL[parts]
-    upper = (materials == UPPER) & pattern(person.upper, x, y, figure.front, 0.22 + 0.16 * person.upper.offset)
-    lower = (materials == LOWER) & pattern(person.lower, x, y, figure.front, 0.62 + 0.16 * person.lower.offset)
+    upper = (materials == UPPER) & pattern(
+        person.upper, x, y, figure.front, 0.22 + 0.16 * person.upper.offset
+    )
+    lower = (materials == LOWER) & pattern(
+        person.lower, x, y, figure.front, 0.62 + 0.16 * person.lower.offset
+    )
     materials = materials + upper + lower
     folds = Image.fromarray(random.normal(1.0, 0.10, (14, 7)).astype(np.float32))
-    shade = SHADE[parts] * np.asarray(folds.resize((figure.columns, figure.rows), Image.Resampling.BILINEAR))
+    shade = SHADE[parts] * np.asarray(
+        folds.resize((figure.columns, figure.rows), Image.Resampling.BILINEAR)
+    )
     shade *= 1.0 + 0.9 * figure.pose.light * x
-    colour = np.take(reflectance(person, infrared), materials, axis=0) * shade[:, :, None]
-    return _shrink(colour), _shrink((parts > 0).astype(np.float32)[:, :, None])
+    color = np.take(reflectance(person, infrared), materials, axis=0) * shade[:, :, None]
+    return _shrink(color), _shrink((parts > 0).astype(np.float32)[:, :, None])
 
 
 def _shrink(fine: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from stages.synthesize.world import Style, World
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, what `convert("L")` computes
-# Common colours of clothes: hue and how strong it gets (nobody wears a pure green); then how common each is.
+# Common colors of clothes: hue and how strong it gets (nobody wears a pure green); then how common each is.
 DYES = (
     (0.0, 0.9),
     (0.07, 0.8),
@@ -21,9 +21,15 @@ DYES = (
     (0.92, 0.6),
 )
 DYE_SHARES = (0.16, 0.14, 0.10, 0.10, 0.08, 0.16, 0.14, 0.05, 0.07)
-NEUTRAL = 0.3  # share of black, grey and white cloth
+NEUTRAL = 0.3  # share of black, gray and white cloth
 SUMMER = {"tshirt", "vest", "dress"}
-SKIN_TONES = ((0.93, 0.76, 0.65), (0.85, 0.66, 0.53), (0.74, 0.54, 0.41), (0.56, 0.39, 0.29), (0.38, 0.26, 0.20))
+SKIN_TONES = (
+    (0.93, 0.76, 0.65),
+    (0.85, 0.66, 0.53),
+    (0.74, 0.54, 0.41),
+    (0.56, 0.39, 0.29),
+    (0.38, 0.26, 0.20),
+)
 
 
 @dataclass(frozen=True)
@@ -96,14 +102,20 @@ class Person:
 def draw_person(random: np.random.Generator, style: Style, world: World) -> Person:
     """An identity of a data set with `style`."""
     warm = random.random() < style.warm
-    upper_cuts = [cut for cut in world.upper_cuts if (cut in SUMMER) == warm] or list(world.upper_cuts)
-    lower_cuts = [cut for cut in world.lower_cuts if warm or cut != "shorts"] or list(world.lower_cuts)
+    upper_cuts = [cut for cut in world.upper_cuts if (cut in SUMMER) == warm] or list(
+        world.upper_cuts
+    )
+    lower_cuts = [cut for cut in world.lower_cuts if warm or cut != "shorts"] or list(
+        world.lower_cuts
+    )
     tone = SKIN_TONES[random.integers(len(SKIN_TONES))]
-    grey = float(random.choice([0.06, 0.12, 0.22, 0.40, 0.62], p=[0.4, 0.25, 0.15, 0.12, 0.08]))
+    gray = float(random.choice([0.06, 0.12, 0.22, 0.40, 0.62], p=[0.4, 0.25, 0.15, 0.12, 0.08]))
     return Person(
         body=_body(random, world.proportions),
         skin=Material(tone, 0.62 + 0.12 * float(random.random())),
-        hair=Material((min(grey * 1.25, 1.0), grey, grey * 0.8), _infrared(random, grey, world) * 0.6),
+        hair=Material(
+            (min(gray * 1.25, 1.0), gray, gray * 0.8), _infrared(random, gray, world) * 0.6
+        ),
         hair_length=float(random.choice([0.0, 0.15, 0.5, 1.0], p=[0.3, 0.3, 0.2, 0.2])),
         upper=_garment(random, str(random.choice(upper_cuts)), world.upper_patterns, style, world),
         lower=_garment(random, str(random.choice(lower_cuts)), world.lower_patterns, style, world),
@@ -116,27 +128,35 @@ def draw_person(random: np.random.Generator, style: Style, world: World) -> Pers
     )
 
 
-def cloth(random: np.random.Generator, style: Style, world: World, luminance: float | None = None) -> Material:
+def cloth(
+    random: np.random.Generator, style: Style, world: World, luminance: float | None = None
+) -> Material:
     """A fabric. Hue, chroma, luminance and the infrared draw are independent of each other.
 
-    So the colour says nothing about the infrared, and luminance only what `world.luminance_share` lets through.
+    So the color says nothing about the infrared, and luminance only what `world.luminance_share` lets through.
     """
     if luminance is None:
         luminance = 0.06 + 0.84 * float(random.random()) ** style.dark
-    centre, scale = DYES[random.choice(len(DYES), p=DYE_SHARES)]
+    center, scale = DYES[random.choice(len(DYES), p=DYE_SHARES)]
     if random.random() < style.hue_pull:
-        centre, scale = style.hue, 1.0
-    hue = (centre + 0.03 * float(random.normal())) % 1.0
-    chroma = 0.03 if random.random() < NEUTRAL else scale * float(np.clip(random.normal(style.chroma, 0.2), 0.0, 1.0))
+        center, scale = style.hue, 1.0
+    hue = (center + 0.03 * float(random.normal())) % 1.0
+    chroma = (
+        0.03
+        if random.random() < NEUTRAL
+        else scale * float(np.clip(random.normal(style.chroma, 0.2), 0.0, 1.0))
+    )
     return Material(_tint(hue, chroma, luminance), _infrared(random, luminance, world))
 
 
 def _tint(hue: float, chroma: float, luminance: float) -> tuple[float, float, float]:
-    """A colour of exactly that luminance: the pure hue, mixed with grey as far as red, green and blue allow."""
+    """A color of exactly that luminance: the pure hue, mixed with gray as far as red, green and blue allow."""
     pure = np.array(colorsys.hsv_to_rgb(hue, 1.0, 1.0))
     pure = pure * luminance / float(LUMINANCE @ pure)
     peak = float(pure.max())
-    if peak > 1.0:  # a bright blue does not exist: mix with grey of the same luminance until it does
+    if (
+        peak > 1.0
+    ):  # a bright blue does not exist: mix with gray of the same luminance until it does
         chroma = min(chroma, (1.0 - luminance) / (peak - luminance))
     red, green, blue = luminance + chroma * (pure - luminance)
     return float(red), float(green), float(blue)
@@ -147,7 +167,9 @@ def _infrared(random: np.random.Generator, luminance: float, world: World) -> fl
     return share * luminance + (1.0 - share) * float(random.uniform(0.04, 0.94))
 
 
-def _garment(random: np.random.Generator, cut: str, patterns: tuple[str, ...], style: Style, world: World) -> Garment:
+def _garment(
+    random: np.random.Generator, cut: str, patterns: tuple[str, ...], style: Style, world: World
+) -> Garment:
     base = cloth(random, style, world)
     gap = float(random.uniform(world.pattern_contrast, world.pattern_contrast + 0.25))
     other = base.luminance - gap if base.luminance > 0.5 else base.luminance + gap

@@ -58,7 +58,9 @@ def render(studio: Studio, shot: Shot) -> np.ndarray:
     All randomness comes from the seed and the shot's numbers: the order of rendering does not matter.
     """
     world = studio.world
-    random = numpy_generator(studio.seed, studio.dataset, shot.person, shot.camera, int(shot.infrared), shot.index)
+    random = numpy_generator(
+        studio.seed, studio.dataset, shot.person, shot.camera, int(shot.infrared), shot.index
+    )
     camera = camera_of(studio, shot.camera, shot.infrared)
     scene = scene_of(studio, shot.camera)
     left = int(random.integers(scene.shape[1] - studio.width + 1))
@@ -67,8 +69,8 @@ def render(studio: Studio, shot: Shot) -> np.ndarray:
     if shot.person != NOBODY:
         pose = figure.draw_pose(random, camera.tilt, world)
         drawing = figure.Figure(person_of(studio, shot.person), pose, studio.height, studio.width)
-        colour, cover = paint(drawing, shot.infrared, random)
-        image = image * (1.0 - cover) + colour
+        color, cover = paint(drawing, shot.infrared, random)
+        image = image * (1.0 - cover) + color
     if random.random() < world.occluder_chance:
         image = scenes.put_occluder(random, image)
     return cameras.expose(image, camera, random, world)

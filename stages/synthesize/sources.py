@@ -1,4 +1,4 @@
-"""The trees of the labelled visible data sets: Market-1501, DukeMTMC-reID, MSMT17.
+"""The trees of the labeled visible data sets: Market-1501, DukeMTMC-reID, MSMT17.
 
 Half of each is for training (`synthesize.source_persons`), the other half has its query and its gallery.
 """
@@ -41,7 +41,13 @@ def market1501(settings: Synthesize) -> Layout:
         layout.shots.append(Shot(f"{folders[role]}/{name}", person, camera, index))
 
     for sighting in _sightings(random, settings, range(1, 7)):
-        add(f"{numbers[sighting.person]:04d}", sighting.role, sighting.person, sighting.camera, sighting.index)
+        add(
+            f"{numbers[sighting.person]:04d}",
+            sighting.role,
+            sighting.person,
+            sighting.camera,
+            sighting.index,
+        )
     extra = max(2, _test_persons(settings) // 2)
     for index in range(extra):
         add("-1", "gallery", len(numbers) + index, int(random.integers(1, 7)), index)
@@ -58,7 +64,11 @@ def dukemtmc(settings: Synthesize) -> Layout:
     for sighting in _sightings(random, settings, range(1, 9)):
         frame = 40000 + 97 * len(layout.shots) + int(random.integers(97))  # no frame twice
         name = f"{numbers[sighting.person]:04d}_c{sighting.camera}_f{frame:07d}.jpg"
-        layout.shots.append(Shot(f"{folders[sighting.role]}/{name}", sighting.person, sighting.camera, sighting.index))
+        layout.shots.append(
+            Shot(
+                f"{folders[sighting.role]}/{name}", sighting.person, sighting.camera, sighting.index
+            )
+        )
     return layout
 
 
@@ -73,16 +83,22 @@ def msmt17(settings: Synthesize) -> Layout:
         training = sighting.role == "train"
         label = sighting.person if training else sighting.person - settings.source_persons
         last = position + 1 == len(sightings) or sightings[position + 1].person != sighting.person
-        role = "val" if training and last and label % 2 and settings.source_images > 2 else sighting.role
-        taken = times[int(random.integers(len(times)))]
-        name = (
-            f"{label:04d}_{sighting.index:03d}_{sighting.camera:02d}_{taken}_{position % 3000:04d}_{position % 4}.jpg"
+        role = (
+            "val"
+            if training and last and label % 2 and settings.source_images > 2
+            else sighting.role
         )
+        taken = times[int(random.integers(len(times)))]
+        name = f"{label:04d}_{sighting.index:03d}_{sighting.camera:02d}_{taken}_{position % 3000:04d}_{position % 4}.jpg"
         path = f"{label:04d}/{name}"
         lists[role].append(f"{path} {label}")
         folder = "train" if training else "test"
-        layout.shots.append(Shot(f"{folder}/{path}", sighting.person, sighting.camera, sighting.index))
-    layout.texts = {f"list_{role}.txt": "".join(line + "\n" for line in lines) for role, lines in lists.items()}
+        layout.shots.append(
+            Shot(f"{folder}/{path}", sighting.person, sighting.camera, sighting.index)
+        )
+    layout.texts = {
+        f"list_{role}.txt": "".join(line + "\n" for line in lines) for role, lines in lists.items()
+    }
     return layout
 
 
@@ -97,7 +113,9 @@ def _numbers(random: np.random.Generator, settings: Synthesize, highest: int) ->
     return random.permutation(np.arange(1, max(highest, count) + 1))[:count].tolist()
 
 
-def _sightings(random: np.random.Generator, settings: Synthesize, cameras: Sequence[int]) -> list[_Sighting]:
+def _sightings(
+    random: np.random.Generator, settings: Synthesize, cameras: Sequence[int]
+) -> list[_Sighting]:
     """Each person of a source in 2 to 6 cameras, in turn; in the test half some images are queries.
 
     A query is the first image of a camera that has another one; where none has, the person's first image.
@@ -109,7 +127,9 @@ def _sightings(random: np.random.Generator, settings: Synthesize, cameras: Seque
         where = sorted(seen[index % len(seen)] for index in range(settings.source_images))
         for index, camera in enumerate(where):
             first = index == 0 or where[index - 1] != camera
-            query = (first and where.count(camera) > 1) or (index == 0 and len(set(where)) == len(where))
+            query = (first and where.count(camera) > 1) or (
+                index == 0 and len(set(where)) == len(where)
+            )
             role = "train" if person < settings.source_persons else "query" if query else "gallery"
             found.append(_Sighting(person, camera, index, role))
     return found

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.parts.run.records import InputError
 from stages.parts.run.seeds import numpy_generator
 from stages.parts.run.settings import Synthesize
+from stages.parts.run.stage import InputError
 from stages.parts.sysu_mm01 import permutations, variable
 from stages.synthesize.plan import some
 
@@ -55,13 +55,20 @@ def draw(settings: Synthesize) -> Structure:
         )
     numbers = random.permutation(np.arange(1, NUMBERS + 1))[: sum(sizes)]
     parts = np.split(numbers, np.cumsum(sizes)[:-1])
-    splits = {name: sorted(part.tolist()) for name, part in zip(("train", "val", "test"), parts, strict=True)}
+    splits = {
+        name: sorted(part.tolist())
+        for name, part in zip(("train", "val", "test"), parts, strict=True)
+    }
     images: dict[tuple[int, int], list[int]] = {}
     for person in sorted(numbers.tolist()):
         visible = some(random, VISIBLE, int(random.choice([2, 3, 4], p=[0.15, 0.25, 0.6])))
         infrared = some(random, INFRARED, int(random.integers(1, 3)))
-        counts = dict.fromkeys(visible, settings.images_per_camera) | _infrared_counts(settings, person, infrared)
-        images |= {(person, camera): list(range(1, count + 1)) for camera, count in sorted(counts.items())}
+        counts = dict.fromkeys(visible, settings.images_per_camera) | _infrared_counts(
+            settings, person, infrared
+        )
+        images |= {
+            (person, camera): list(range(1, count + 1)) for camera, count in sorted(counts.items())
+        }
     return Structure(splits, images)
 
 
@@ -99,15 +106,21 @@ def read(folder: Path) -> Structure:
     for name, file in (("train", TRAIN), ("test", TEST)):
         absent = [person for person in splits[name] if person not in seen]
         if absent:
-            raise InputError(f"{PARAMETER}: {folder / file}: identity {absent[0]} has no image in {PERMUTATIONS}")
+            raise InputError(
+                f"{PARAMETER}: {folder / file}: identity {absent[0]} has no image in {PERMUTATIONS}"
+            )
     shared = sorted(set(splits["train"]) & set(splits["test"]))
     if shared:
         raise InputError(f"{PARAMETER}: {folder / TEST}: identity {shared[0]} is in {TRAIN}, too")
     for person in sorted(seen - set(splits["train"]) - set(splits["test"])):
-        if all(any((person, camera) in images for camera in cameras) for cameras in (VISIBLE, INFRARED)):
+        if all(
+            any((person, camera) in images for camera in cameras) for cameras in (VISIBLE, INFRARED)
+        ):
             splits["val"].append(person)
     chosen = {person for persons in splits.values() for person in persons}
-    return Structure(splits, {place: numbers for place, numbers in images.items() if place[0] in chosen})
+    return Structure(
+        splits, {place: numbers for place, numbers in images.items() if place[0] in chosen}
+    )
 
 
 def _images(path: Path) -> dict[tuple[int, int], list[int]]:

@@ -9,7 +9,7 @@ seen in other people's loaders only; the labels of `idx/test_*.txt` could not be
 
 import numpy as np
 
-from stages.parts.run import records
+from stages.parts.run.files import resolve
 from stages.parts.run.seeds import numpy_generator
 from stages.parts.run.settings import Synthesize
 from stages.synthesize import structure
@@ -26,14 +26,20 @@ def sysu_mm01(settings: Synthesize) -> Layout:
             f"synthesize.infrared_counts: {settings.infrared_counts!r} does not go with synthesize.structure, "
             "which says how many images there are; expected halves"
         )
-    whole = structure.read(records.resolve(settings.structure)) if settings.structure else structure.draw(settings)
+    whole = (
+        structure.read(resolve(settings.structure))
+        if settings.structure
+        else structure.draw(settings)
+    )
     layout = Layout("SYSU-MM01")
     for name, persons in whole.splits.items():
         layout.texts[f"exp/{name}_id.txt"] = ",".join(map(str, persons)) + "\n"
     for (person, camera), numbers in whole.images.items():
         for number in numbers:
             path = f"cam{camera}/{person:04d}/{number:04d}.jpg"
-            layout.shots.append(Shot(path, person, camera, number - 1, camera in structure.INFRARED))
+            layout.shots.append(
+                Shot(path, person, camera, number - 1, camera in structure.INFRARED)
+            )
     return layout
 
 
@@ -56,10 +62,16 @@ def regdb(settings: Synthesize) -> Layout:
                 layout.shots.append(Shot(path, person, 2 if infrared else 1, index, infrared))
                 paths[modality].setdefault(person, []).append(path)
     for trial in range(1, REGDB_TRIALS + 1):
-        order = numpy_generator(settings.seed, "regdb", "trial", trial).permutation(np.arange(1, 2 * half + 1))
+        order = numpy_generator(settings.seed, "regdb", "trial", trial).permutation(
+            np.arange(1, 2 * half + 1)
+        )
         for split, part in (("train", order[:half]), ("test", order[half:])):
             for modality, of_person in paths.items():
-                lines = [f"{path} {label}" for label, person in enumerate(part) for path in of_person[int(person)]]
+                lines = [
+                    f"{path} {label}"
+                    for label, person in enumerate(part)
+                    for path in of_person[int(person)]
+                ]
                 layout.texts[f"idx/{split}_{modality}_{trial}.txt"] = "\n".join(lines) + "\n"
     return layout
 
@@ -76,7 +88,9 @@ def llcm(settings: Synthesize) -> Layout:
     total = train + settings.test_persons
     tests = set(random.permutation(np.arange(1, total + 1))[: settings.test_persons].tolist())
     layout = Layout("LLCM", texts={"idx/test_id.txt": ",".join(map(str, sorted(tests))) + "\n"})
-    lists: dict[str, list[str]] = {f"{split}_{kind}": [] for split in ("train", "test") for kind in ("vis", "nir")}
+    lists: dict[str, list[str]] = {
+        f"{split}_{kind}": [] for split in ("train", "test") for kind in ("vis", "nir")
+    }
     labels = {"train": 0, "test": 0}
     for person in range(1, total + 1):
         split = "test" if person in tests else "train"
@@ -91,7 +105,9 @@ def llcm(settings: Synthesize) -> Layout:
                     if split == "test":
                         layout.copies.append((path, f"test_{kind}/cam{camera}/{person:04d}/{name}"))
         labels[split] += 1
-    layout.texts.update({f"idx/{name}.txt": "\n".join(lines) + "\n" for name, lines in lists.items()})
+    layout.texts.update(
+        {f"idx/{name}.txt": "\n".join(lines) + "\n" for name, lines in lists.items()}
+    )
     return layout
 
 
@@ -101,4 +117,6 @@ def _refuse_sysu_only(settings: Synthesize, layout: str) -> None:
         ("structure", settings.structure or "", ""),
     ):
         if value != unset:
-            raise ValueError(f"synthesize.{name}: {value!r} is for the layout sysu_mm01, not for {layout}")
+            raise ValueError(
+                f"synthesize.{name}: {value!r} is for the layout sysu_mm01, not for {layout}"
+            )

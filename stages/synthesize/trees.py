@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from stages.parts.run import records
+from stages.parts.run.console import progress
 from stages.parts.run.settings import Synthesize
 from stages.synthesize import sources, targets
 from stages.synthesize.plan import Shot
@@ -23,7 +23,9 @@ LAYOUTS = {
 }
 
 
-def write_tree(layout: str, root: Path, settings: Synthesize, workers: int = 2, world: World = WORLD) -> Path:
+def write_tree(
+    layout: str, root: Path, settings: Synthesize, workers: int = 2, world: World = WORLD
+) -> Path:
     """Render the data set `layout` (a key of LAYOUTS) below `root` and return its folder, e.g. `root/SYSU-MM01`.
 
     Sizes and seed come from `settings`; `settings.layout` plays no part. The bytes do not depend on `workers`.
@@ -48,9 +50,11 @@ def write_tree(layout: str, root: Path, settings: Synthesize, workers: int = 2, 
 def _render(studio: Studio, folder: Path, shots: list[Shot], workers: int) -> None:
     write = partial(write_shot, studio, folder)
     if workers == 1:
-        for shot in records.progress(shots, folder.name, "image"):
+        for shot in progress(shots, folder.name, "image"):
             write(shot)
         return
     with ProcessPoolExecutor(workers) as pool:
-        for _ in records.progress(pool.map(write, shots, chunksize=CHUNK), folder.name, "image", len(shots)):
+        for _ in progress(
+            pool.map(write, shots, chunksize=CHUNK), folder.name, "image", len(shots)
+        ):
             pass

@@ -10,7 +10,7 @@ class World:
     luminance_share  share of a garment's near-infrared reflectance that follows its visible luminance; the rest is a
                      draw of its own, so a dark coat may well be bright in the infrared. 0: brightness is of no use
                      across modalities; 1: infrared is a grayscale copy
-    camera_strength  how far cameras differ in gain, colour cast, gamma and tilt. 0: all alike
+    camera_strength  how far cameras differ in gain, color cast, gamma and tilt. 0: all alike
     image_strength   how far light and exposure differ between images of one camera
     noise            standard deviation of the sensor's noise, of full scale 1, in a visible camera
     infrared_noise   the same in an infrared camera
@@ -48,7 +48,7 @@ class Style:
     """What one data set's people and cameras have in common, so that data sets differ as the real ones do.
 
     chroma    mean saturation of clothes, 0 to 1
-    hue       centre of the clothes' hues, 0 to 1, towards which `hue_pull` of them lean
+    hue       center of the clothes' hues, 0 to 1, towards which `hue_pull` of them lean
     dark      above 1: darker clothes, below 1: lighter ones (the exponent of the luminance draw)
     warm      share of summer clothes: without sleeves or with short ones, shorts
     gain      mean exposure; cast: mean (red, green, blue) gains; haze: mean veil of light; blur: mean, in pixels

@@ -9,9 +9,14 @@ import pandas as pd
 from stages.parts.images.store import ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.head import IdentityNetwork, build
-from stages.parts.run import params, records, seeds, settings
+from stages.parts.run import params, seeds, settings
+from stages.parts.run.checkpoint import Checkpoint, fingerprint, parameters
+from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
+from stages.parts.run.files import LOGS, append_line, resolve, rounded, write_json, write_text
+from stages.parts.run.stage import InputError, run_stage
+from stages.parts.run.tensors import load_tensors, save_tensors
 from stages.train import loop
 from stages.train.attention import attention_of_a_batch
 from stages.train.data import TrainingSet, training_set
@@ -37,19 +42,31 @@ def main() -> None:
     where: settings.Device = params.section(tree, "device", settings.Device)
     device = open_device(where.name, where.threads)
     data = training_set(ImageStore(IMAGES), VISIBLE_LABELS, method.train)
-    state = loop.new_state(_network(network_settings, data, method.seed), len(data.infrared_rows), method, device)
+    state = loop.new_state(
+        _network(network_settings, data, method.seed), len(data.infrared_rows), method, device
+    )
     state.network.half_precision = uses_bfloat16(device, where.precision)
-    inputs = [IMAGES / "files.csv", IMAGES / "table.csv", VISIBLE_LABELS, PSEUDO_LABEL_NETWORK, *CODE]
+    inputs = [
+        IMAGES / "files.csv",
+        IMAGES / "table.csv",
+        VISIBLE_LABELS,
+        PSEUDO_LABEL_NETWORK,
+        *CODE,
+    ]
     inputs += _given_weights(network_settings)
-    size = settings.Images(*data.store.pixels.shape[1:3])  # the files above are the same at every size
+    size = settings.Images(
+        *data.store.pixels.shape[1:3]
+    )  # the files above are the same at every size
     sections = (method.train, method.den, method.otla, method.pal, network_settings, where, size)
-    checkpoint = records.Checkpoint(
-        "train", records.fingerprint(sections, inputs, method.seed), records.parameters(sections, method.seed)
+    checkpoint = Checkpoint(
+        "train", fingerprint(sections, inputs, method.seed), parameters(sections, method.seed)
     )
     if state.restore(checkpoint):
-        records.say(f"train: going on after epoch {state.epoch} of {method.train.epochs} ({checkpoint.path})")
+        message(
+            f"train: going on after epoch {state.epoch} of {method.train.epochs} ({checkpoint.path})"
+        )
     for line in checkpoint.refused():
-        records.say(f"train: {line}")
+        message(f"train: {line}")
     with curves(METRICS, SERIES, state.history) as log:
 
         def watch(figures: dict[str, Any]) -> None:
@@ -63,21 +80,25 @@ def main() -> None:
 
 def _network(chosen: settings.Network, data: TrainingSet, seed: int) -> IdentityNetwork:
     """The network before the first epoch, from the pseudo-label stage's or from `network.weights`."""
-    network = build(IdentityNetwork, seeds.derive(seed, "train", "weights"), chosen.architecture, data.classes)
+    network = build(
+        IdentityNetwork, seeds.derive(seed, "train", "weights"), chosen.architecture, data.classes
+    )
     if chosen.start == "weights" and chosen.weights == "imagenet":
         network.backbone.load_state_dict(imagenet_weights(chosen.architecture))
-    for path in [PSEUDO_LABEL_NETWORK] if chosen.start == "pseudo_label" else _given_weights(chosen):
-        tensors, _ = records.load_tensors(path)
+    for path in (
+        [PSEUDO_LABEL_NETWORK] if chosen.start == "pseudo_label" else _given_weights(chosen)
+    ):
+        tensors, _ = load_tensors(path)
         try:
             network.restore(tensors)
         except ValueError as error:
-            raise records.InputError(f"{path}: {error}") from None
+            raise InputError(f"{path}: {error}") from None
     return network
 
 
 def _given_weights(chosen: settings.Network) -> list[Path]:
     """The file that `network.weights` names, if it names one."""
-    return [] if chosen.weights in ("none", "imagenet") else [records.resolve(chosen.weights)]
+    return [] if chosen.weights in ("none", "imagenet") else [resolve(chosen.weights)]
 
 
 SERIES = ("loss", "ce_visible", "triplet_visible", "ce_infrared", "triplet_infrared", "discriminator", "alignment",
@@ -85,21 +106,31 @@ SERIES = ("loss", "ce_visible", "triplet_visible", "ce_infrared", "triplet_infra
           "empty_labels", "transport_iterations", "predicted_share", "validation_map")  # fmt: skip
 
 
-TIMES = ("train_seconds", "assign_seconds", "transport_seconds", "transport_share", "images_per_second")
+TIMES = (
+    "train_seconds",
+    "assign_seconds",
+    "transport_seconds",
+    "transport_share",
+    "images_per_second",
+)
 
 
 def _tell(figures: dict[str, Any], epochs: int) -> None:
     """One line for the person who watches; the clock's figures go to `logs/`."""
     seconds = figures["train_seconds"] + figures["assign_seconds"]
-    accuracy = figures["accuracy_argmax"] if figures["accuracy_transport"] is None else figures["accuracy_transport"]
-    records.say(
+    accuracy = (
+        figures["accuracy_argmax"]
+        if figures["accuracy_transport"] is None
+        else figures["accuracy_transport"]
+    )
+    message(
         f"train: epoch {figures['epoch']:>3}/{epochs}  loss {figures['loss']:.3f}  "
         f"infrared labels {accuracy:.1%} right  {figures['images_per_second']:.0f} images/s  "
         f"{seconds:.1f} s, {figures['transport_share']:.1%} of it transport"
     )
     times = {name: round(figures[name], 4) for name in TIMES}
     line = {"epoch": figures["epoch"], **times}
-    records.append_line(records.LOGS / "train_epochs.jsonl", line, anew=figures["epoch"] == 1)
+    append_line(LOGS / "train_epochs.jsonl", line, anew=figures["epoch"] == 1)
 
 
 def _write(state: loop.State, data: TrainingSet, method: loop.Method, architecture: str) -> None:
@@ -107,16 +138,20 @@ def _write(state: loop.State, data: TrainingSet, method: loop.Method, architectu
     bank = state.labels.bank
     given = bank.labels.numpy() if data.infrared_truth is None else data.infrared_truth
     attention = attention_of_a_batch(state.network, data, given, method.train, method.seed)
-    records.write_text(ATTENTION, attention.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    write_text(ATTENTION, attention.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
     tensors, epoch = state.network.state_dict(), state.epoch
     if method.train.selection == "validation":
         tensors = state.best
         epoch = 1 + int(np.argmax([figures["validation_map"] for figures in state.history]))
-        records.say(f"train: validation chose the network of epoch {epoch}")
-    kept = {name: value for name, value in tensors.items() if name.startswith(("backbone.", "neck.", "classifier."))}
+        message(f"train: validation chose the network of epoch {epoch}")
+    kept = {
+        name: value
+        for name, value in tensors.items()
+        if name.startswith(("backbone.", "neck.", "classifier."))
+    }
     height, width = data.store.pixels.shape[1:3]
     facts = {"architecture": architecture, "height": height, "width": width}
-    records.save_tensors(NETWORK, kept, facts | {"selection": method.train.selection, "epoch": epoch})
+    save_tensors(NETWORK, kept, facts | {"selection": method.train.selection, "epoch": epoch})
     labels = pd.DataFrame(
         {
             "row": data.infrared_rows,
@@ -125,20 +160,25 @@ def _write(state: loop.State, data: TrainingSet, method: loop.Method, architectu
             "age": bank.age.numpy(),
         }
     )
-    records.write_text(INFRARED_LABELS, labels.to_csv(index=False, lineterminator="\n"))
-    records.write_text(COUNTS, _counts(state.labels.counts.numpy()).to_csv(index=False, lineterminator="\n"))
+    write_text(INFRARED_LABELS, labels.to_csv(index=False, lineterminator="\n"))
+    write_text(
+        COUNTS, _counts(state.labels.counts.numpy()).to_csv(index=False, lineterminator="\n")
+    )
     epochs = pd.DataFrame(state.history, columns=["epoch", *SERIES])
-    records.write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
+    write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
     last = {name: value for name, value in state.history[-1].items() if value is not None}
     extra = {"labels": data.classes, "network_epoch": epoch}
-    records.write_json(METRICS.with_suffix(".json"), records.rounded(last | extra, 6))
+    write_json(METRICS.with_suffix(".json"), rounded(last | extra, 6))
 
 
 def _counts(counts: np.ndarray) -> pd.DataFrame:
     """Columns epoch, label, transport, argmax of counts (epochs, 2, C); transport is empty where there was none."""
     epochs, _, classes = counts.shape
     table = pd.DataFrame(
-        {"epoch": np.repeat(np.arange(1, epochs + 1), classes), "label": np.tile(np.arange(classes), epochs)}
+        {
+            "epoch": np.repeat(np.arange(1, epochs + 1), classes),
+            "label": np.tile(np.arange(classes), epochs),
+        }
     )
     table["transport"] = pd.Series(counts[:, 0].ravel(), dtype="Int64").replace(-1, pd.NA)
     table["argmax"] = counts[:, 1].ravel()
@@ -146,5 +186,5 @@ def _counts(counts: np.ndarray) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    with records.stage("train"):
+    with run_stage("train"):
         main()

@@ -13,7 +13,11 @@ from stages.train.data import TrainingSet, clean_batches
 
 
 def attention_of_a_batch(
-    network: IdentityNetwork, data: TrainingSet, infrared_labels: np.ndarray, train: Train, seed: int
+    network: IdentityNetwork,
+    data: TrainingSet,
+    infrared_labels: np.ndarray,
+    train: Train,
+    seed: int,
 ) -> pd.DataFrame:
     """The weights of Eq. 6 (`v2i`) and Eq. 8 (`i2i`) in a random batch: columns kind, query, key, weight.
 
@@ -25,7 +29,9 @@ def attention_of_a_batch(
     if not persons:
         return pd.DataFrame(columns=["kind", "query", "key", "weight"])
     draws = seeds.numpy_generator(seed, "train", "attention")
-    batch = cross_modal_batches(data.visible_labels, infrared_labels, persons, train.images, 1, draws)
+    batch = cross_modal_batches(
+        data.visible_labels, infrared_labels, persons, train.images, 1, draws
+    )
     rows = {"v": data.visible_rows[batch.visible[0]], "i": data.infrared_rows[batch.infrared[0]]}
     device = network.classifier.weight.device
     logits = {
@@ -35,6 +41,9 @@ def attention_of_a_batch(
     parts = []
     for query, key in ("v", "i"), ("i", "i"):
         weight = attention(logits[query], logits[key]).numpy()
-        pairs = {"query": np.repeat(rows[query], len(rows[key])), "key": np.tile(rows[key], len(rows[query]))}
+        pairs = {
+            "query": np.repeat(rows[query], len(rows[key])),
+            "key": np.tile(rows[key], len(rows[query])),
+        }
         parts.append(pd.DataFrame({"kind": f"{query}2i", **pairs, "weight": weight.ravel()}))
     return pd.concat(parts)

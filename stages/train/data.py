@@ -12,8 +12,9 @@ from torch import Tensor
 from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
-from stages.parts.run.records import InputError, progress
+from stages.parts.run.console import progress
 from stages.parts.run.settings import Train
+from stages.parts.run.stage import InputError
 
 
 @dataclass(frozen=True)
@@ -81,36 +82,51 @@ def _read_labels(path: Path, rows: np.ndarray, folder: Path) -> np.ndarray:
     except ValueError as error:  # pandas' own name no file
         raise InputError(f"{path}: {error}") from None
     if list(given.columns) != ["row", "label"] or not np.array_equal(given["row"], rows):
-        raise InputError(f"{path}: its rows are not the {len(rows)} visible training images of {folder}")
+        raise InputError(
+            f"{path}: its rows are not the {len(rows)} visible training images of {folder}"
+        )
     if given["label"].dtype != np.int64 or given["label"].min() < -1:
         raise InputError(f"{path}: column label holds something that is not a whole number from -1")
     return given["label"].to_numpy()
 
 
-def _true_labels(visible: np.ndarray, labels: np.ndarray, infrared: np.ndarray, path: Path) -> np.ndarray:
+def _true_labels(
+    visible: np.ndarray, labels: np.ndarray, infrared: np.ndarray, path: Path
+) -> np.ndarray:
     """The labels (R,) of the persons `infrared` (R,), from the persons (V,) and labels (V,) of visible images."""
     number: dict[int, int] = {}
     for person, label in zip(visible.tolist(), labels.tolist(), strict=True):
         if number.setdefault(person, label) != label:
-            raise InputError(f"{path}: person {person} has two labels, train.setting supervised needs one a person")
+            raise InputError(
+                f"{path}: person {person} has two labels, train.setting supervised needs one a person"
+            )
     alone = np.setdiff1d(visible, infrared)
     if len(alone):
-        raise InputError(f"person {alone[0]} has visible training images only, train.setting supervised needs both")
+        raise InputError(
+            f"person {alone[0]} has visible training images only, train.setting supervised needs both"
+        )
     return np.array([number[person] for person in infrared.tolist()], dtype=np.int64)
 
 
 def pictures(
-    store: ImageStore, rows: np.ndarray, device: torch.device, settings: Train, generator: torch.Generator, grey: bool
+    store: ImageStore,
+    rows: np.ndarray,
+    device: torch.device,
+    settings: Train,
+    generator: torch.Generator,
+    gray: bool,
 ) -> Tensor:
     """Augmented images `rows` (B,) as float (B, 3, H, W) on `device`: grayscale (visible), mirror, erased patch."""
     images = store.batch(rows, device).float()
-    if grey:
+    if gray:
         images = augment.grayscale(images, settings.grayscale, generator)
-    images = augment.normalise(augment.flip(images, settings.flip, generator))
+    images = augment.normalize(augment.flip(images, settings.flip, generator))
     return augment.erase(images, settings.erase, generator)
 
 
-def clean_batches(store: ImageStore, rows: np.ndarray, device: torch.device, size: int = 128) -> Iterator[Tensor]:
+def clean_batches(
+    store: ImageStore, rows: np.ndarray, device: torch.device, size: int = 128
+) -> Iterator[Tensor]:
     """Images `rows` without augmentation, in batches of `size`."""
     for start in progress(range(0, len(rows), size), "train: images through the network", "batch"):
-        yield augment.normalise(store.batch(rows[start : start + size], device))
+        yield augment.normalize(store.batch(rows[start : start + size], device))

@@ -13,7 +13,8 @@ from stages.parts.assignment.bank import LabelBank
 from stages.parts.assignment.transport import Transport, solve
 from stages.parts.network.embed import gather
 from stages.parts.network.head import IdentityNetwork
-from stages.parts.run import records, seeds
+from stages.parts.run import seeds
+from stages.parts.run.console import busy, message, progress
 from stages.parts.run.settings import Otla, Train
 from stages.train.data import TrainingSet, clean_batches, pictures
 
@@ -49,7 +50,12 @@ def new_labels(images: int, classes: int) -> Labels:
 
 
 def log_predictions(
-    network: IdentityNetwork, data: TrainingSet, train: Train, otla: Otla, batches: np.ndarray, draw: tuple[int, int]
+    network: IdentityNetwork,
+    data: TrainingSet,
+    train: Train,
+    otla: Otla,
+    batches: np.ndarray,
+    draw: tuple[int, int],
 ) -> tuple[np.ndarray, Tensor]:
     """Images (M,), positions in `data.infrared_rows`, ascending, and log P (M, C) of them, on the CPU.
 
@@ -61,16 +67,24 @@ def log_predictions(
     device = network.classifier.weight.device
     images = np.unique(batches) if otla.predict == "visited" else np.arange(len(data.infrared_rows))
     if otla.predict_mode == "eval":
-        found = gather(network, network.predict, clean_batches(data.store, data.infrared_rows[images], device))
+        found = gather(
+            network, network.predict, clean_batches(data.store, data.infrared_rows[images], device)
+        )
         found = found.log_softmax(1)
     else:
-        visits = batches if otla.predict == "visited" else np.array_split(images, -(-len(images) // batches.shape[1]))
+        visits = (
+            batches
+            if otla.predict == "visited"
+            else np.array_split(images, -(-len(images) // batches.shape[1]))
+        )
         generator = seeds.generator(draw[0], "train", "predict", draw[1])
         total = torch.zeros(len(data.infrared_rows), data.classes, dtype=torch.float64)
         network.train()
         with torch.no_grad():
-            for batch in records.progress(visits, "train: predicting", "batch", len(visits)):
-                drawn = pictures(data.store, data.infrared_rows[batch], device, train, generator, grey=False)
+            for batch in progress(visits, "train: predicting", "batch", len(visits)):
+                drawn = pictures(
+                    data.store, data.infrared_rows[batch], device, train, generator, gray=False
+                )
                 logits = network.outputs(drawn.contiguous(memory_format=torch.channels_last)).logits
                 total.index_add_(0, torch.from_numpy(batch), logits.double().softmax(1).cpu())
         found = (total[images] / total[images].sum(1, keepdim=True)).log()
@@ -90,13 +104,19 @@ def assign(
     chosen, iterations, seconds = argmax, None, 0.0
     if otla.assignment == "transport":
         started = time.perf_counter()
-        with records.busy(f"train: transport of {len(images)} images to {data.classes} labels"):
+        with busy(f"train: transport of {len(images)} images to {data.classes} labels"):
             transport = _transport(labels, predicted, data, otla)
         seconds = time.perf_counter() - started
-        chosen, confidence, iterations = transport.labels.cpu(), transport.confidence, transport.iterations
+        chosen, confidence, iterations = (
+            transport.labels.cpu(),
+            transport.confidence,
+            transport.iterations,
+        )
     labels.bank.advance()
     labels.bank.write(images, chosen, confidence)
-    counts = torch.stack([torch.bincount(given, minlength=data.classes) for given in (chosen, argmax)])
+    counts = torch.stack(
+        [torch.bincount(given, minlength=data.classes) for given in (chosen, argmax)]
+    )
     if iterations is None:
         counts[0] = -1
     labels.counts = torch.cat([labels.counts, counts[None]])
@@ -120,7 +140,9 @@ def _transport(labels: Labels, predicted: Tensor, data: TrainingSet, otla: Otla)
         columns = counts / counts.sum()
     elif otla.label_prior == "estimated":
         mean = predicted.double().exp().mean(0).cpu()
-        labels.prior = otla.prior_momentum * labels.prior + (1 - otla.prior_momentum) * mean / mean.sum()
+        labels.prior = (
+            otla.prior_momentum * labels.prior + (1 - otla.prior_momentum) * mean / mean.sum()
+        )
         columns = labels.prior.clamp(min=LEAST_SHARE / data.classes)
         columns = columns / columns.sum()
     found = solve(
@@ -134,7 +156,7 @@ def _transport(labels: Labels, predicted: Tensor, data: TrainingSet, otla: Otla)
         stop=otla.stop,
     )
     if not found.converged:
-        records.say(
+        message(
             f"train: transport stopped after {found.iterations} iterations at an error of {found.error:.1e} of the "
             f"label marginal, wanted {otla.tolerance:.1e} (otla.tolerance, otla.stop {otla.stop})"
         )
@@ -143,4 +165,6 @@ def _transport(labels: Labels, predicted: Tensor, data: TrainingSet, otla: Otla)
 
 def _accuracy(labels: Tensor, images: np.ndarray, data: TrainingSet) -> float:
     persons = data.infrared_persons[images]
-    return round(assignment_accuracy(labels.numpy(), persons, data.visible_labels, data.visible_persons), 6)
+    return round(
+        assignment_accuracy(labels.numpy(), persons, data.visible_labels, data.visible_persons), 6
+    )

@@ -46,7 +46,12 @@ def loss_terms(
         terms["discriminator"] = modality_loss(modality_logits[:count], modality_logits[count:])
     if pal.enabled:
         terms["alignment"] = prediction_alignment(
-            outputs.logits[visible], outputs.logits[infrared], pal.lambda_vr, pal.lambda_rv, pal.values, pal.detach
+            outputs.logits[visible],
+            outputs.logits[infrared],
+            pal.lambda_vr,
+            pal.lambda_rv,
+            pal.values,
+            pal.detach,
         )
     return terms
 
@@ -65,4 +70,7 @@ def weights(train: Train, den: Den, pal: Pal) -> dict[str, float]:
 
 def total(terms: dict[str, Tensor], weight: dict[str, float]) -> Tensor:
     """The weighted sum of the terms that are there."""
-    return sum((weight[name] * term for name, term in terms.items()), start=next(iter(terms.values())).new_zeros(()))
+    return sum(
+        (weight[name] * term for name, term in terms.items()),
+        start=next(iter(terms.values())).new_zeros(()),
+    )

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 
-def learning_rate(epoch: int, base: float, warmup_epochs: int, milestones: Iterable[int], decay: float) -> float:
+def learning_rate(
+    epoch: int, base: float, warmup_epochs: int, milestones: Iterable[int], decay: float
+) -> float:
     """The rate of `epoch` (from 0): linear from base / warmup_epochs up to base, then × `decay` at each milestone."""
     if epoch < warmup_epochs:
         return base * (epoch + 1) / warmup_epochs

@@ -7,7 +7,7 @@ from stages.parts.images.store import ImageStore
 from stages.parts.network.embed import embed
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.retrieval.ranking import score_ranking
-from stages.parts.run.records import InputError
+from stages.parts.run.stage import InputError
 from stages.train.data import clean_batches
 
 
@@ -24,7 +24,11 @@ def validation_map(network: IdentityNetwork, store: ImageStore) -> float:
                 f"{store.folder / 'table.csv'} has none"
             )
     device = network.classifier.weight.device
-    queries, gallery = (embed(network, clean_batches(store, found, device)) for found in rows.values())
+    queries, gallery = (
+        embed(network, clean_batches(store, found, device)) for found in rows.values()
+    )
     person = store.table["person"].to_numpy()
     similarity = torch.matmul(queries, gallery.T).numpy().astype(np.float32)
-    return round(score_ranking(similarity, person[rows["infrared"]], person[rows["visible"]]).mean_ap, 6)
+    return round(
+        score_ranking(similarity, person[rows["infrared"]], person[rows["visible"]]).mean_ap, 6
+    )

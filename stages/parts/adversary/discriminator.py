@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class ModalityDiscriminator(nn.Module):
-    """Three linear layers and a batch normalisation: features (B, F) → logit (B,) that the image is visible.
+    """Three linear layers and a batch normalization: features (B, F) → logit (B,) that the image is visible.
 
-    The normalisation of the single output, with its shift frozen at 0, makes the logits of a training batch sum to 0:
+    The normalization of the single output, with its shift frozen at 0, makes the logits of a training batch sum to 0:
     the discriminator cannot win by calling everything visible. Apply `reverse_gradient` to the features first.
 
     Args:
@@ -17,10 +17,14 @@ class ModalityDiscriminator(nn.Module):
         generator: what the initial weights are drawn from; None is torch's global one.
     """
 
-    def __init__(self, features: int, dropout: float = 0.5, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, features: int, dropout: float = 0.5, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         if features < 2 or not 0 <= dropout < 1:
-            raise ValueError(f"discriminator: {features} features and dropout {dropout}, expected from 2 and in [0, 1)")
+            raise ValueError(
+                f"discriminator: {features} features and dropout {dropout}, expected from 2 and in [0, 1)"
+            )
         hidden = features // 2
         self.dropout = dropout
         self.first = _linear(features, hidden)
@@ -55,7 +59,9 @@ def modality_loss(visible_logits: Tensor, infrared_logits: Tensor) -> Tensor:
     """
     logits = torch.cat([visible_logits, infrared_logits])
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    target = torch.cat([torch.ones_like(visible_logits), torch.zeros_like(infrared_logits)]).to(logits.dtype)
+    target = torch.cat([torch.ones_like(visible_logits), torch.zeros_like(infrared_logits)]).to(
+        logits.dtype
+    )
     return F.binary_cross_entropy_with_logits(logits, target)
 
 

@@ -13,7 +13,9 @@ def coefficient(step: int, max_steps: int = 10_000, steepness: float = 10.0) -> 
     `steepness` is the paper's τ. Goes on towards 1 beyond `max_steps`. ValueError for a negative step.
     """
     if step < 0 or max_steps <= 0:
-        raise ValueError(f"reversal: step {step} of {max_steps}, expected a step from 0 and a positive number of steps")
+        raise ValueError(
+            f"reversal: step {step} of {max_steps}, expected a step from 0 and a positive number of steps"
+        )
     return math.tanh(steepness * step / (2 * max_steps))  # the same function, without overflow
 
 

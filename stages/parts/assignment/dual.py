@@ -1,7 +1,7 @@
 """The dual of entropic optimal transport as a function of one number a class.
 
 With Z = sharpness · log P (N, C), row masses r (N,) and column masses c (C,), the plan that keeps the row masses
-exactly is r_n · q_nk, where q_n = softmax over k of (Z_nk + w_k). The w that gives every column its mass too minimises
+exactly is r_n · q_nk, where q_n = softmax over k of (Z_nk + w_k). The w that gives every column its mass too minimizes
 
     F(w) = Σ_n r_n logsumexp_k (Z_nk + w_k) - Σ_k c_k w_k,
 
@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 THIN = 0.1  # share of entries that matter, below which it pays to pick them out
-PIECE = 2**22  # entries that are worked on at a time, so that what a step needs beside them stays small
+PIECE = (
+    2**22
+)  # entries that are worked on at a time, so that what a step needs beside them stays small
 CROWDED = 20  # rows with more than C / CROWDED entries are cheaper as a product of matrices than pair by pair
 
 
@@ -34,7 +36,9 @@ class Demand:
 
     def __init__(self, masses: Tensor, elasticity: float, log_masses: Tensor | None = None) -> None:
         self.masses, self.elasticity = masses, elasticity  # s
-        self.log_masses = masses.log() if log_masses is None else log_masses  # kept: masses may underflow
+        self.log_masses = (
+            masses.log() if log_masses is None else log_masses
+        )  # kept: masses may underflow
 
     def at(self, shift: Tensor) -> Tensor:
         """d (C,), sum 1."""
@@ -49,7 +53,9 @@ class Demand:
         if self.elasticity == 0:
             return float((self.masses * shift).sum())
         exponents = -self.elasticity * shift
-        if float(exponents.abs().max()) < 1:  # the logarithm of a number near 1, which must not be rounded first
+        if (
+            float(exponents.abs().max()) < 1
+        ):  # the logarithm of a number near 1, which must not be rounded first
             log_mean = (self.log_masses.exp() @ exponents.expm1()).log1p()
         else:
             log_mean = (self.log_masses + exponents).logsumexp(dim=0)
@@ -80,7 +86,12 @@ class FullDual:
         slack: float = 0.0,
         floor: float = -math.inf,
     ) -> None:
-        self.log_predictions, self.sharpness, self.slack, self.floor = log_predictions, sharpness, slack, floor
+        self.log_predictions, self.sharpness, self.slack, self.floor = (
+            log_predictions,
+            sharpness,
+            slack,
+            floor,
+        )
         self.rows, self.columns = rows, columns
         self.demand = Demand(columns, slack / sharpness)
         classes = log_predictions.shape[1]
@@ -114,17 +125,25 @@ class FullDual:
         """The potentials (C,) that Eq. 4 gives the classes when the images' scalings are their masses."""
         total = torch.full_like(self.columns, -math.inf)
         for some, scores in self.scores(torch.zeros_like(self.columns)):
-            total = torch.logaddexp(total, scores.add_(self.rows[some].log()[:, None]).logsumexp(dim=0))
+            total = torch.logaddexp(
+                total, scores.add_(self.rows[some].log()[:, None]).logsumexp(dim=0)
+            )
         return (self.columns.log() - total) / (1 + self.demand.elasticity)
 
     def laplacian(self, potentials: Tensor) -> Tensor:
         """The Hessian (C, C) up to rounding of float32, as the Laplacian of a graph: exactly zero row sums."""
-        links = torch.zeros(*self.columns.shape * 2, dtype=torch.float32, device=self.columns.device)
-        step = max(self.block, len(links))  # C² of additions a product must not outweigh the product itself
+        links = torch.zeros(
+            *self.columns.shape * 2, dtype=torch.float32, device=self.columns.device
+        )
+        step = max(
+            self.block, len(links)
+        )  # C² of additions a product must not outweigh the product itself
         for first in range(0, len(self.rows), step):
             some = slice(first, first + step)
             part = self.part(some, self.sharpness, self.rows[some])
-            shares = torch.cat([part.root_shares(block, scores) for block, scores in part.scores(potentials)])
+            shares = torch.cat(
+                [part.root_shares(block, scores) for block, scores in part.scores(potentials)]
+            )
             links.addmm_(shares.T, shares)
         return as_laplacian(links.double() + self.demand.links(self.shift(potentials)))
 
@@ -147,7 +166,9 @@ class FullDual:
     def sample(self, count: int, sharpness: float) -> "FullDual":
         """The problem on about `count` of the rows, at another sharpness; which rows is always the same draw."""
         images = len(self.rows)
-        order = torch.randperm(images, generator=torch.Generator().manual_seed(0))[:count].sort().values
+        order = (
+            torch.randperm(images, generator=torch.Generator().manual_seed(0))[:count].sort().values
+        )
         chosen = order.to(self.rows.device)
         if count >= images or not self.rows[chosen].any():
             return self.part(slice(None), sharpness, self.rows)
@@ -156,7 +177,9 @@ class FullDual:
 
     def part(self, some: slice | Tensor, sharpness: float, rows: Tensor) -> "FullDual":
         """The problem on some of the images, with these masses, at another sharpness."""
-        return FullDual(self.log_predictions[some], sharpness, rows, self.columns, self.slack, self.floor)
+        return FullDual(
+            self.log_predictions[some], sharpness, rows, self.columns, self.slack, self.floor
+        )
 
 
 class Piece(NamedTuple):
@@ -170,7 +193,9 @@ class Piece(NamedTuple):
     def weights(self, shift: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """The entries at potentials that lie `shift` away, and the sum of each row's."""
         weight = (self.log_share + shift[self.column]).exp_()
-        return weight, torch.zeros(rows, dtype=weight.dtype, device=weight.device).index_add_(0, self.row, weight)
+        return weight, torch.zeros(rows, dtype=weight.dtype, device=weight.device).index_add_(
+            0, self.row, weight
+        )
 
 
 class ThinDual:
@@ -188,16 +213,23 @@ class ThinDual:
         self.pieces: list[Piece] = []
         # Not lists of small results: kept between the large blocks, they would keep the allocator from reusing those.
         room = min(PIECE + full.block * len(limit), len(self.rows) * len(limit))
-        buffers = [torch.empty(room, dtype=d, device=limit.device) for d in (torch.int32, torch.int32, torch.float64)]
+        buffers = [
+            torch.empty(room, dtype=d, device=limit.device)
+            for d in (torch.int32, torch.int32, torch.float64)
+        ]
         first = count = 0
         for some, scores in full.scores(potentials):
             scores = scores.log_softmax(dim=1)
             row, column = (scores > limit).nonzero(as_tuple=True)
             found = slice(count, count := count + len(row))
-            for buffer, values in zip(buffers, (row + (some.start - first), column, scores[row, column]), strict=True):
+            for buffer, values in zip(
+                buffers, (row + (some.start - first), column, scores[row, column]), strict=True
+            ):
                 buffer[found] = values
             if count >= PIECE or some.stop >= len(self.rows):
-                self.pieces.append(Piece(slice(first, some.stop), *(buffer[:count].clone() for buffer in buffers)))
+                self.pieces.append(
+                    Piece(slice(first, some.stop), *(buffer[:count].clone() for buffer in buffers))
+                )
                 first, count = some.stop, 0
 
     def evaluate(self, potentials: Tensor) -> tuple[float, Tensor]:
@@ -260,7 +292,9 @@ def gram_links(row: Tensor, column: Tensor, share: Tensor, classes: int) -> Tens
     """The same as a product of matrices, for rows of many entries."""
     links = torch.zeros(classes, classes, dtype=torch.float32, device=share.device)
     present, row = torch.unique_consecutive(row, return_inverse=True)
-    edges = torch.searchsorted(row, torch.arange(0, len(present) + classes, classes, device=row.device))
+    edges = torch.searchsorted(
+        row, torch.arange(0, len(present) + classes, classes, device=row.device)
+    )
     for number, (first, past) in enumerate(itertools.pairwise(edges.tolist())):
         some = slice(first, past)
         dense = torch.zeros(classes, classes, dtype=torch.float32, device=share.device)
@@ -275,7 +309,9 @@ def worth_thinning(full: FullDual, potentials: Tensor, mass: Tensor, depth: floa
         return False
     sample = full.sample(256, full.sharpness)
     limit = limits(full.columns, mass, depth)
-    kept = sum(int((scores.log_softmax(dim=1) > limit).sum()) for _, scores in sample.scores(potentials))
+    kept = sum(
+        int((scores.log_softmax(dim=1) > limit).sum()) for _, scores in sample.scores(potentials)
+    )
     return kept < THIN * len(sample.rows) * len(sample.columns)
 
 

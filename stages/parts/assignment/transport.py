@@ -19,7 +19,11 @@ ROUGH, DEPTH, ROUGH_ROWS = 3e-3, 12.0, 64
 EASY_PEAK = 32.0  # the largest of a row's scores over their mean, up to which no such way is needed
 ZERO = -149 * math.log(2)  # log of the smallest float32
 TINY = 1e-300  # masses are at least that where they are divided by
-LIMITS = {("newton", "marginal"): 500, ("sinkhorn", "marginal"): 100_000, ("sinkhorn", "change"): 50_000}
+LIMITS = {
+    ("newton", "marginal"): 500,
+    ("sinkhorn", "marginal"): 100_000,
+    ("sinkhorn", "change"): 50_000,
+}
 
 
 @dataclass(frozen=True)
@@ -53,18 +57,18 @@ def solve(
     slack: float = 0.0,
     stop: str = "marginal",
 ) -> Transport:
-    """The plan Q >= 0 with given marginals that minimises <Q, -log P> + KL(Q || uniform) / sharpness.
+    """The plan Q >= 0 with given marginals that minimizes <Q, -log P> + KL(Q || uniform) / sharpness.
 
     That is paper Eq. 3 with kernel P^sharpness (its δ). All arithmetic is float64 in the log domain, so nothing
     underflows however peaked P is. A probability of exactly 0 counts as the smallest that float32 can hold, 2^-149, or
     as the smallest that occurs if that is less: then a plan exists in every case, and a class that every image gives
     exactly 0 gets the images that lose least.
 
-    With slack > 0 the classes' masses m need not be `columns`: KL(m || columns) / slack is added to what is minimised.
+    With slack > 0 the classes' masses m need not be `columns`: KL(m || columns) / slack is added to what is minimized.
     Little slack gives the plan above, much slack every image's own softmax(sharpness · log P).
 
     Args:
-        log_predictions: (N, C) float32 or float64, on any device; rows need not be normalised.
+        log_predictions: (N, C) float32 or float64, on any device; rows need not be normalized.
         sharpness: δ > 0.
         rows: (N,) mass of each image; None is uniform.
         columns: (C,) mass that each class is to get; None is uniform. Same sum as `rows`; both are scaled to 1.
@@ -95,16 +99,23 @@ def solve(
                 potentials = _approach(full, potentials, search)
             potentials, error = search.run(full, potentials, tolerance)
             converged = error <= tolerance
-        potentials = _levelled(full, potentials) if slack else potentials - potentials[columns > 0].mean()
+        potentials = (
+            _levelled(full, potentials) if slack else potentials - potentials[columns > 0].mean()
+        )
         labels, confidence = _labels(full, potentials)
     return Transport(labels, confidence, potentials, error, search.done, converged)
 
 
 @torch.no_grad()
-def plan(log_predictions: Tensor, sharpness: float, transport: Transport, rows: Tensor | None = None) -> Tensor:
+def plan(
+    log_predictions: Tensor, sharpness: float, transport: Transport, rows: Tensor | None = None
+) -> Tensor:
     """The dense plan (N, C) float64 of a solution of the same problem, sum 1; for looking and testing."""
     rows, _ = _marginals(rows, None, log_predictions)
-    scores = log_predictions.double().clamp(min=_floor(log_predictions)) * sharpness + transport.potentials
+    scores = (
+        log_predictions.double().clamp(min=_floor(log_predictions)) * sharpness
+        + transport.potentials
+    )
     return rows[:, None] * scores.softmax(dim=1)
 
 
@@ -118,11 +129,15 @@ def _approach(full: FullDual, potentials: Tensor, search: "_Search") -> Tensor:
     for some, block in few.blocks():
         served = block[:, full.columns > 0]
         peaks[some] = served.amax(dim=1) - served.mean(dim=1)
-    halvings = max(0, math.ceil(math.log2(max(full.sharpness * float(peaks.mean()), 1e-9) / EASY_PEAK)))
+    halvings = max(
+        0, math.ceil(math.log2(max(full.sharpness * float(peaks.mean()), 1e-9) / EASY_PEAK))
+    )
     for halving in range(halvings, 0, -1):
         sharpness = full.sharpness / 2**halving
         stage = few.part(slice(None), sharpness, few.rows)
-        if len(few.rows) < len(full.rows) and worth_thinning(stage, potentials, stage.evaluate(potentials)[1], DEPTH):
+        if len(few.rows) < len(full.rows) and worth_thinning(
+            stage, potentials, stage.evaluate(potentials)[1], DEPTH
+        ):
             stage = few = full.part(slice(None), sharpness, full.rows)
         potentials, _ = search.run(stage, potentials, ROUGH, DEPTH)
         potentials = potentials * 2
@@ -138,16 +153,22 @@ class _Search:
         self.scaling = True  # whether the next step is one of Sinkhorn's
         self.damping, self.stride = 0.0, STRIDE
 
-    def run(self, full: FullDual, potentials: Tensor, goal: float, depth: float | None = None) -> tuple[Tensor, float]:
+    def run(
+        self, full: FullDual, potentials: Tensor, goal: float, depth: float | None = None
+    ) -> tuple[Tensor, float]:
         """Potentials whose error, measured on the full problem, is below `goal` if steps last, and that error."""
-        depth = depth or math.log(4 * len(full.columns) / goal) + REACH  # leaves out less than goal / 4
+        depth = (
+            depth or math.log(4 * len(full.columns) / goal) + REACH
+        )  # leaves out less than goal / 4
         may_thin = True
         value, mass = full.evaluate(potentials)
         while (error := distance(mass, full.wanted(potentials))) > goal and self.left > 0:
             before = self.done
             if may_thin and worth_thinning(full, potentials, mass, depth):
                 thin = ThinDual(full, potentials, mass, depth)
-                potentials, _, _ = self.descend(thin, potentials, thin.evaluate(potentials), goal / 2)
+                potentials, _, _ = self.descend(
+                    thin, potentials, thin.evaluate(potentials), goal / 2
+                )
                 value, mass = full.evaluate(potentials)
                 # A long Newton step can leave the region where what was left out is small, and then not help at all.
                 fell = distance(mass, full.wanted(potentials)) < 0.8 * error
@@ -160,7 +181,10 @@ class _Search:
 
     def settle(self, full: FullDual, goal: float) -> tuple[Tensor, float, bool]:
         """The updates of OTLA's released code, classes first, up to its rule: potentials, error, whether it was met."""
-        old, new = torch.zeros_like(full.rows), torch.empty_like(full.rows)  # log of row mass / image's scaling
+        old, new = (
+            torch.zeros_like(full.rows),
+            torch.empty_like(full.rows),
+        )  # log of row mass / image's scaling
         counts, met = full.rows > 0, False
         potentials = mass = full.columns
         while self.left > 0 and not met:
@@ -183,7 +207,9 @@ class _Search:
             if self.scaling:
                 potentials = scaled(dual, potentials, mass)
                 value, mass = dual.evaluate(potentials)
-                self.scaling = not self.newton or distance(mass, dual.wanted(potentials)) < 0.2 * error
+                self.scaling = (
+                    not self.newton or distance(mass, dual.wanted(potentials)) < 0.2 * error
+                )
             else:
                 found = self.newton_step(dual, potentials, value, mass)
                 if found is None:
@@ -201,7 +227,9 @@ class _Search:
         image is torn between two groups of classes, F is close to linear and the plain step would go far too far.
         """
         columns, gradient = dual.columns, mass - dual.wanted(potentials)
-        hessian = dual.laplacian(potentials) + torch.outer(columns, columns)  # F does not see a common shift of all
+        hessian = dual.laplacian(potentials) + torch.outer(
+            columns, columns
+        )  # F does not see a common shift of all
         scale = torch.where(columns > 0, torch.maximum(mass, 1e-3 * columns), 1.0)
         self.damping = max(self.damping / 100, 1e-10)
         stride = min(self.stride, REACH) if isinstance(dual, ThinDual) else self.stride
@@ -210,7 +238,9 @@ class _Search:
             step = -torch.cholesky_solve(gradient[:, None], factor).squeeze(1)
             longest = float(step.abs().max())
             if int(failed) or not longest <= stride:
-                self.damping *= min(max(longest / stride, 4.0), 100.0) if math.isfinite(longest) else 100.0
+                self.damping *= (
+                    min(max(longest / stride, 4.0), 100.0) if math.isfinite(longest) else 100.0
+                )
                 continue
             there = potentials + step
             new_value, new_mass = dual.evaluate(there)
@@ -252,39 +282,59 @@ def _floor(log_predictions: Tensor) -> float:
     """The finite value that stands for -inf; -inf where there is none."""
     if log_predictions.amin() > -math.inf:
         return -math.inf
-    lowest = min(float(some.masked_fill(some == -math.inf, math.inf).amin()) for some in log_predictions.split(2**12))
+    lowest = min(
+        float(some.masked_fill(some == -math.inf, math.inf).amin())
+        for some in log_predictions.split(2**12)
+    )
     return float(log_predictions.new_tensor(min(lowest, ZERO)))
 
 
-def _marginals(rows: Tensor | None, columns: Tensor | None, log_predictions: Tensor) -> tuple[Tensor, Tensor]:
+def _marginals(
+    rows: Tensor | None, columns: Tensor | None, log_predictions: Tensor
+) -> tuple[Tensor, Tensor]:
     """Row and column masses, float64, each scaled to sum 1."""
     found = []
-    for name, given, count in zip(("rows", "columns"), (rows, columns), log_predictions.shape, strict=True):
+    for name, given, count in zip(
+        ("rows", "columns"), (rows, columns), log_predictions.shape, strict=True
+    ):
         if given is None:
             given = torch.full((count,), 1 / count)
         if given.shape != (count,):
-            raise ValueError(f"transport: {name} has shape {tuple(given.shape)}, expected ({count},)")
+            raise ValueError(
+                f"transport: {name} has shape {tuple(given.shape)}, expected ({count},)"
+            )
         masses = given.to(log_predictions.device, torch.float64)
         if not (torch.isfinite(masses).all() and (masses >= 0).all() and masses.sum() > 0):
             raise ValueError(f"transport: {name} must be finite, not negative, and not all 0")
         found.append(masses)
     totals = [float(masses.sum()) for masses in found]
     if rows is not None and columns is not None and not math.isclose(*totals, rel_tol=1e-5):
-        raise ValueError(f"transport: rows add up to {totals[0]:g}, columns to {totals[1]:g}, expected the same")
+        raise ValueError(
+            f"transport: rows add up to {totals[0]:g}, columns to {totals[1]:g}, expected the same"
+        )
     return found[0] / totals[0], found[1] / totals[1]
 
 
 def _check_predictions(log_predictions: Tensor) -> None:
     if log_predictions.ndim != 2 or log_predictions.numel() == 0:
-        raise ValueError(f"transport: log_predictions {tuple(log_predictions.shape)}, expected (images, classes)")
+        raise ValueError(
+            f"transport: log_predictions {tuple(log_predictions.shape)}, expected (images, classes)"
+        )
     if log_predictions.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"transport: log_predictions are {log_predictions.dtype}, expected float32 or float64")
+        raise ValueError(
+            f"transport: log_predictions are {log_predictions.dtype}, expected float32 or float64"
+        )
     if not log_predictions.amax() < math.inf:
         raise ValueError("transport: log_predictions contain NaN or +inf")
 
 
 def _check_options(
-    sharpness: float, slack: float, solver: str, stop: str, tolerance: float, max_iterations: int | None
+    sharpness: float,
+    slack: float,
+    solver: str,
+    stop: str,
+    tolerance: float,
+    max_iterations: int | None,
 ) -> None:
     for name, value in (("sharpness", sharpness), ("tolerance", tolerance)):
         if not 0 < value < math.inf:
@@ -296,6 +346,8 @@ def _check_options(
     if stop not in ("marginal", "change"):
         raise ValueError(f"transport: stop {stop!r}, expected marginal or change")
     if (solver, stop) not in LIMITS:
-        raise ValueError(f"transport: stop {stop!r} is a rule for the solver sinkhorn, not for {solver}")
+        raise ValueError(
+            f"transport: stop {stop!r} is a rule for the solver sinkhorn, not for {solver}"
+        )
     if max_iterations is not None and max_iterations < 1:
         raise ValueError(f"transport: max_iterations {max_iterations}, expected at least 1")

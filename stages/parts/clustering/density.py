@@ -18,7 +18,9 @@ def cluster(similarity: csr_array, radius: float, min_samples: int = 4) -> NDArr
     """
     images = similarity.shape[0]
     if similarity.shape != (images, images) or not 0 < radius < 1:
-        raise ValueError(f"similarity {similarity.shape}, radius {radius}; expected (N, N) and 0 < radius < 1")
+        raise ValueError(
+            f"similarity {similarity.shape}, radius {radius}; expected (N, N) and 0 < radius < 1"
+        )
     entries = similarity.tocoo()
     distance = 1 - entries.data
     # scikit-learn reads absent entries as far away and stored zeros as zeros: equal images must stay stored. A point is
@@ -31,5 +33,7 @@ def cluster(similarity: csr_array, radius: float, min_samples: int = 4) -> NDArr
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=images))])
     graph = csr_array((distance[order], column[order], starts), shape=(images, images))
     return (
-        DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed", n_jobs=1).fit(graph).labels_.astype(np.int64)
+        DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed", n_jobs=1)
+        .fit(graph)
+        .labels_.astype(np.int64)
     )

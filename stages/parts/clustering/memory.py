@@ -11,7 +11,7 @@ FLOOR = 1e-6  # of the softmax's denominator and of the probability inside the l
 
 
 def class_rows(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """The memory's first rows for a labelled data set: the unit-length mean of each class, labels ascending.
+    """The memory's first rows for a labeled data set: the unit-length mean of each class, labels ascending.
 
     embeddings (N, D) float, labels (N,) int64 -> (C, D) float32, C = number of different labels.
     """
@@ -30,12 +30,18 @@ class HybridMemory:
     the tensor given at construction, which is copied.
     """
 
-    def __init__(self, rows: Tensor, labels: Tensor, momentum: float = 0.2, temperature: float = 0.05) -> None:
+    def __init__(
+        self, rows: Tensor, labels: Tensor, momentum: float = 0.2, temperature: float = 0.05
+    ) -> None:
         """`momentum` is the weight of the OLD row in an update. ValueError when rows or labels do not fit."""
         if rows.ndim != 2 or not len(rows):
-            raise ValueError(f"memory rows have shape {tuple(rows.shape)}; expected (L, D) with L > 0")
+            raise ValueError(
+                f"memory rows have shape {tuple(rows.shape)}; expected (L, D) with L > 0"
+            )
         if not 0 <= momentum < 1 or temperature <= 0:
-            raise ValueError(f"momentum {momentum} must be in [0, 1) and temperature {temperature} above 0")
+            raise ValueError(
+                f"momentum {momentum} must be in [0, 1) and temperature {temperature} above 0"
+            )
         self.rows = rows.detach().float().clone().contiguous()
         self.momentum = momentum
         self.temperature = temperature
@@ -48,7 +54,11 @@ class HybridMemory:
 
     @labels.setter
     def labels(self, labels: Tensor) -> None:
-        if labels.shape != self.rows.shape[:1] or labels.is_floating_point() or bool((labels < 0).any()):
+        if (
+            labels.shape != self.rows.shape[:1]
+            or labels.is_floating_point()
+            or bool((labels < 0).any())
+        ):
             raise ValueError(
                 f"memory labels: {labels.dtype} of shape {tuple(labels.shape)}; "
                 f"expected ({len(self.rows)},) whole numbers from 0 (no cluster = a label of its own)"
@@ -70,7 +80,9 @@ class HybridMemory:
         """
         indices = indices.to(self.rows.device)
         with torch.autocast(self.rows.device.type, enabled=False):
-            logits = _ClusterSimilarity.apply(embeddings.float(), self) / self.temperature  # (B, clusters)
+            logits = (
+                _ClusterSimilarity.apply(embeddings.float(), self) / self.temperature
+            )  # (B, clusters)
             scores = logits.exp()
             own = scores.gather(1, self._cluster[indices, None]).squeeze(1)
             return -torch.log(own / (scores.sum(1) + FLOOR) + FLOOR).mean()
@@ -85,7 +97,9 @@ class HybridMemory:
         embeddings = embeddings.detach().float()
         # Different rows do not touch each other: all first occurrences are one operation, then all second ones, …
         for turn in _occurrences(indices):
-            moved = self.momentum * self.rows[indices[turn]] + (1 - self.momentum) * embeddings[turn]
+            moved = (
+                self.momentum * self.rows[indices[turn]] + (1 - self.momentum) * embeddings[turn]
+            )
             self.rows[indices[turn]] = F.normalize(moved, dim=1)
         # Only the means of the clusters that were touched change; from their rows again, so that no error adds up.
         clusters = self._cluster[indices].unique()

@@ -15,7 +15,9 @@ Integers = NDArray[np.int64]
 PAIRS = 250_000  # pairs that the join looks at together: some 60 bytes each
 
 
-def jaccard_similarity(embeddings: Floats, k1: int = 30, k2: int = 6, floor: float = 0.0) -> csr_array:
+def jaccard_similarity(
+    embeddings: Floats, k1: int = 30, k2: int = 6, floor: float = 0.0
+) -> csr_array:
     """1 - Jaccard distance of the images' k-reciprocal neighbourhoods (SpCL): (N, N) float32, symmetric to the bit.
 
     R_i  = the k1 images nearest to i, itself included;   A_i = {j in R_i : i in R_j};   H_i = A_i with k1/2 for k1
@@ -33,11 +35,15 @@ def jaccard_similarity(embeddings: Floats, k1: int = 30, k2: int = 6, floor: flo
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
     images = len(embeddings)
     if not 1 <= k2 <= k1 <= images:
-        raise ValueError(f"k1 = {k1} and k2 = {k2} neighbours among {images} images; expected 1 <= k2 <= k1 <= images")
+        raise ValueError(
+            f"k1 = {k1} and k2 = {k2} neighbours among {images} images; expected 1 <= k2 <= k1 <= images"
+        )
     lengths = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
     if not np.allclose(lengths, 1, atol=1e-3):
         worst = int(np.argmax(np.nan_to_num(np.abs(lengths - 1), nan=np.inf)))
-        raise ValueError(f"embeddings row {worst} has length {lengths[worst]:.4g}; expected unit rows")
+        raise ValueError(
+            f"embeddings row {worst} has length {lengths[worst]:.4g}; expected unit rows"
+        )
     nearest = _search(embeddings, k1)
     weights = _weights(embeddings, _expanded(nearest))
     if k2 > 1:
@@ -51,7 +57,9 @@ def _search(embeddings: Floats, neighbours: int) -> Integers:
     # Of unit rows, those with the largest products are the nearest.
     if faiss.get_num_gpus():
         resources = faiss.StandardGpuResources()
-        return faiss.knn_gpu(resources, embeddings, embeddings, neighbours, metric=faiss.METRIC_INNER_PRODUCT)[1]
+        return faiss.knn_gpu(
+            resources, embeddings, embeddings, neighbours, metric=faiss.METRIC_INNER_PRODUCT
+        )[1]
     return faiss.knn(embeddings, embeddings, neighbours, metric=faiss.METRIC_INNER_PRODUCT)[1]
 
 
@@ -60,7 +68,10 @@ def _lists(nearest: Integers) -> csr_array:
     images, columns = nearest.shape
     starts = np.arange(0, nearest.size + 1, columns, dtype=np.int32)
     data = np.ones(nearest.size, dtype=np.float32)
-    return csr_array((data, np.ascontiguousarray(nearest, dtype=np.int32).ravel(), starts), shape=(images, images))
+    return csr_array(
+        (data, np.ascontiguousarray(nearest, dtype=np.int32).ravel(), starts),
+        shape=(images, images),
+    )
 
 
 def _reciprocal(nearest: Integers) -> csr_array:
@@ -74,11 +85,17 @@ def _expanded(nearest: Integers) -> csr_array:
     # The released code cuts the lists at k + 1. The long one has k1 entries only, the short one so gets one more.
     full, half = _reciprocal(nearest), _reciprocal(nearest[:, : round(nearest.shape[1] / 2) + 1])
     parts = []
-    for rows in _blocks(full @ np.diff(half.indptr).astype(np.int64)):  # bounds the entries of the products
+    for rows in _blocks(
+        full @ np.diff(half.indptr).astype(np.int64)
+    ):  # bounds the entries of the products
         reach = full[rows]
-        common = (reach @ half).multiply(reach).tocoo()  # half is symmetric: |H_c & A_i| at (i, c), c in A_i
+        common = (
+            (reach @ half).multiply(reach).tocoo()
+        )  # half is symmetric: |H_c & A_i| at (i, c), c in A_i
         chosen = 3 * common.data > 2 * np.diff(half.indptr)[common.col]
-        joined = csr_array((common.data[chosen], (common.row[chosen], common.col[chosen])), shape=common.shape)
+        joined = csr_array(
+            (common.data[chosen], (common.row[chosen], common.col[chosen])), shape=common.shape
+        )
         parts.append(reach + joined @ half)
     return vstack(parts, format="csr")
 
@@ -90,12 +107,15 @@ def _weights(embeddings: Floats, pattern: csr_array) -> csr_array:
     with warnings.catch_warnings():  # torch says that its CSR tensors are in beta
         warnings.simplefilter("ignore", UserWarning)
         starts, columns = torch.from_numpy(pattern.indptr), torch.from_numpy(pattern.indices)
-        places = torch.sparse_csr_tensor(starts, columns, torch.zeros(pattern.nnz), size=pattern.shape)
+        places = torch.sparse_csr_tensor(
+            starts, columns, torch.zeros(pattern.nnz), size=pattern.shape
+        )
         products = torch.sparse.sampled_addmm(places, rows, rows.T, beta=0).values().numpy()
     scores = np.exp(2 * products - 2)
     sums = csr_array((scores, pattern.indices, pattern.indptr), shape=pattern.shape).sum(axis=1)
     return csr_array(
-        (scores / np.repeat(sums, np.diff(pattern.indptr)), pattern.indices, pattern.indptr), pattern.shape
+        (scores / np.repeat(sums, np.diff(pattern.indptr)), pattern.indices, pattern.indptr),
+        pattern.shape,
     )
 
 
@@ -107,16 +127,24 @@ def _min_sum_similarity(weights: csr_array, floor: float) -> csr_array:
     # Each pair is summed once and mirrored. An entry meets those after it in its column: the later rows'.
     later = columns.indptr[weights.indices + 1] - place - 1
     pairs = np.concatenate([[0], np.cumsum(later)])[weights.indptr]  # before each row
-    identity = csr_array((np.ones(images, np.float32), np.arange(images), np.arange(images + 1)), shape=weights.shape)
+    identity = csr_array(
+        (np.ones(images, np.float32), np.arange(images), np.arange(images + 1)), shape=weights.shape
+    )
     parts = []
     for rows in _blocks(np.diff(pairs)):
         entries = slice(weights.indptr[rows.start], weights.indptr[rows.stop])
         counts = later[entries]
-        other = np.repeat(place[entries] + 1 - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        other = np.repeat(place[entries] + 1 - np.cumsum(counts) + counts, counts) + np.arange(
+            counts.sum()
+        )
         shared = np.minimum(np.repeat(weights.data[entries], counts), columns.data[other])
         starts = pairs[rows.start : rows.stop + 1] - pairs[rows.start]
-        joint = csr_array((shared, columns.indices[other], starts), shape=(rows.stop - rows.start, images))
-        joint = joint @ identity  # adds up what has the same column; sorting to do so takes four times as long
+        joint = csr_array(
+            (shared, columns.indices[other], starts), shape=(rows.stop - rows.start, images)
+        )
+        joint = (
+            joint @ identity
+        )  # adds up what has the same column; sorting to do so takes four times as long
         joint.data = np.minimum(joint.data / (2 - joint.data), 1)
         joint.data[joint.data < floor] = 0
         joint.eliminate_zeros()
@@ -129,7 +157,11 @@ def _min_sum_similarity(weights: csr_array, floor: float) -> csr_array:
 def _by_column(matrix: csr_array) -> tuple[csc_array, Integers]:
     """The matrix column by column, rows ascending, and the place there of each entry of the matrix."""
     columns = matrix.tocsc()
-    origin = csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape).tocsc().data
+    origin = (
+        csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
+        .tocsc()
+        .data
+    )
     place = np.empty(matrix.nnz, dtype=np.int64)
     place[origin] = np.arange(matrix.nnz)
     return columns, place

@@ -11,7 +11,7 @@ MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     """uint8 (B, 3, H, W) → float32, by the mean and deviation of ImageNet."""
     mean = images.new_tensor(MEAN, dtype=torch.float32).view(3, 1, 1)
     deviation = images.new_tensor(DEVIATION, dtype=torch.float32).view(3, 1, 1)
@@ -25,7 +25,9 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
     """
     if images.shape[2:] == (height, width):
         return images
-    return functional.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(0, 255)
+    return functional.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(
+        0, 255
+    )
 
 
 def flip(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
@@ -36,8 +38,8 @@ def flip(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
 def grayscale(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
     """Replace the three channels of float images by luma (ITU-R 601-2) with the given chance."""
     luma = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
-    grey = (images * luma).sum(1, keepdim=True).expand_as(images)
-    return torch.where(_draw(images, chance, generator), grey, images)
+    gray = (images * luma).sum(1, keepdim=True).expand_as(images)
+    return torch.where(_draw(images, chance, generator), gray, images)
 
 
 def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
@@ -52,7 +54,9 @@ def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor
     offsets = torch.randint(2 * pad + 1, (2, count), generator=generator).to(images.device)
     rows = offsets[0].view(-1, 1, 1) + torch.arange(height, device=images.device).view(1, -1, 1)
     columns = offsets[1].view(-1, 1, 1) + torch.arange(width, device=images.device).view(1, 1, -1)
-    picked = padded.permute(0, 2, 3, 1)[torch.arange(count, device=images.device).view(-1, 1, 1), rows, columns]
+    picked = padded.permute(0, 2, 3, 1)[
+        torch.arange(count, device=images.device).view(-1, 1, 1), rows, columns
+    ]
     return picked.permute(0, 3, 1, 2)  # (B, 3, H, W), channels last in memory
 
 
@@ -64,11 +68,11 @@ def erase(
     uniform_ratio: bool = False,
     value: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Tensor:
-    """Overwrite one rectangle of each image with the given chance; after normalisation.
+    """Overwrite one rectangle of each image with the given chance; after normalization.
 
     The defaults are torchvision's (OTLA): share of the area uniform in `area`, aspect ratio log-uniform in 0.3 … 3.3,
     value 0. SpCL's are `area=(0.02, 0.4)`, `uniform_ratio=True`, `value=MEAN`: the ratio uniform in 0.3 … 1 / 0.3,
-    and the *mean in normalised space* as the colour. Of ten rectangles drawn the first that fits is taken.
+    and the *mean in normalized space* as the color. Of ten rectangles drawn the first that fits is taken.
     """
     count, _, height, width = images.shape
     share = torch.empty(count, 10).uniform_(*area, generator=generator)
@@ -96,4 +100,6 @@ def erase(
 
 
 def _draw(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    return (torch.rand(len(images), generator=generator) < chance).view(-1, 1, 1, 1).to(images.device)
+    return (
+        (torch.rand(len(images), generator=generator) < chance).view(-1, 1, 1, 1).to(images.device)
+    )

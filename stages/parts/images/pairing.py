@@ -45,7 +45,9 @@ def cross_modal_batches(
     """
     visible_labels, infrared_labels = np.asarray(visible_labels), np.asarray(infrared_labels)
     shared = np.intersect1d(visible_labels, infrared_labels)
-    slots = _slots(shared[shared >= 0], persons, images, steps, generator, "images in both modalities")
+    slots = _slots(
+        shared[shared >= 0], persons, images, steps, generator, "images in both modalities"
+    )
     return CrossModalBatches(
         _members(slots, visible_labels, images, generator).reshape(steps, -1),
         _members(slots, infrared_labels, images, generator).reshape(steps, -1),
@@ -79,13 +81,22 @@ def unpaired_batches(
 
 
 def _slots(
-    labels: np.ndarray, persons: int, images: int, steps: int, generator: np.random.Generator, of: str
+    labels: np.ndarray,
+    persons: int,
+    images: int,
+    steps: int,
+    generator: np.random.Generator,
+    of: str,
 ) -> np.ndarray:
     """The label of every slot, (steps · persons,): permutations of `labels` end to end, no label twice in a batch."""
     if min(persons, images, steps) < 1:
-        raise ValueError(f"batches: {steps} batches of {persons} × {images} images, expected positive numbers")
+        raise ValueError(
+            f"batches: {steps} batches of {persons} × {images} images, expected positive numbers"
+        )
     if len(labels) < persons:
-        raise ValueError(f"batches: {len(labels)} labels have {of}, but a batch takes persons = {persons} of them")
+        raise ValueError(
+            f"batches: {len(labels)} labels have {of}, but a batch takes persons = {persons} of them"
+        )
     slots = np.empty(0, dtype=np.int64)
     rounds = [slots]
     drawn = 0
@@ -100,7 +111,9 @@ def _slots(
     return np.concatenate(rounds)[: steps * persons]
 
 
-def _members(slots: np.ndarray, labels: np.ndarray, images: int, generator: np.random.Generator) -> np.ndarray:
+def _members(
+    slots: np.ndarray, labels: np.ndarray, images: int, generator: np.random.Generator
+) -> np.ndarray:
     """`images` positions in `labels` for every slot, (slots · images,), each label's without replacement."""
     wanted, uses = np.unique(slots, return_counts=True)
     order = np.argsort(labels, kind="stable")

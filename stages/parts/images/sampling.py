@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 
-def camera_aware_order(labels: Integers, cameras: Integers, instances: int, generator: np.random.Generator) -> Integers:
+def camera_aware_order(
+    labels: Integers, cameras: Integers, instances: int, generator: np.random.Generator
+) -> Integers:
     """One pass over the labels: positions of images, each label's side by side, (M,) int64.
 
     Labels come in random order, negative ones are left out. A label gives a random image, the anchor, and then
@@ -55,7 +57,9 @@ def endless_batches(draw: Callable[[], Integers], batch: int) -> Iterator[Intege
     while True:
         order = draw()
         if not len(order):
-            raise ValueError("a pass over the labels gives no image; expected at least one label from 0")
+            raise ValueError(
+                "a pass over the labels gives no image; expected at least one label from 0"
+            )
         while len(order) < batch:
             order = np.concatenate([order, draw()])
         for start in range(0, len(order) - batch + 1, batch):

@@ -26,7 +26,9 @@ class ImageStore:
                 f"{folder / 'pixels.npy'}: {self.pixels.dtype} {self.pixels.shape}, expected uint8 (N, H, W, 3)"
             )
         if len(self.pixels) != len(self.table):
-            raise ValueError(f"{folder}: {len(self.pixels)} images in pixels.npy, {len(self.table)} in table.csv")
+            raise ValueError(
+                f"{folder}: {len(self.pixels)} images in pixels.npy, {len(self.table)} in table.csv"
+            )
 
     def rows(self, split: str | tuple[str, ...], modality: str | None = None) -> np.ndarray:
         """Rows (int64, ascending) of a split or several, of one modality or both."""

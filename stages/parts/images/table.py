@@ -8,7 +8,14 @@ import pandas as pd
 COLUMNS = ("row", "path", "person", "camera", "modality", "split")
 MODALITIES = ("visible", "infrared")
 SPLITS = ("train", "val", "query", "gallery")
-KINDS = {"row": "int64", "path": "str", "person": "int64", "camera": "int64", "modality": "str", "split": "str"}
+KINDS = {
+    "row": "int64",
+    "path": "str",
+    "person": "int64",
+    "camera": "int64",
+    "modality": "str",
+    "split": "str",
+}
 
 
 def training_splits(selection: str = "last") -> tuple[str, ...]:
@@ -38,13 +45,19 @@ def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
         try:
             table[column] = table[column].astype(kind)
         except (ValueError, TypeError):
-            raise ValueError(f"{name}: column {column} holds something that is not {kind}") from None
+            raise ValueError(
+                f"{name}: column {column} holds something that is not {kind}"
+            ) from None
     for column, allowed in (("modality", MODALITIES), ("split", SPLITS)):
         wrong = table.loc[~table[column].isin(allowed), column]
         if len(wrong):
-            raise ValueError(f"{name}: {column} {wrong.iloc[0]!r} is not one of {', '.join(allowed)}")
+            raise ValueError(
+                f"{name}: {column} {wrong.iloc[0]!r} is not one of {', '.join(allowed)}"
+            )
     if table["path"].duplicated().any():
-        raise ValueError(f"{name}: path {table.loc[table['path'].duplicated(), 'path'].iloc[0]!r} occurs twice")
+        raise ValueError(
+            f"{name}: path {table.loc[table['path'].duplicated(), 'path'].iloc[0]!r} occurs twice"
+        )
     if (table["row"].to_numpy() != range(len(table))).any():
         raise ValueError(f"{name}: rows are not numbered 0 to {len(table) - 1}")
     return table
@@ -52,7 +65,9 @@ def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
 
 def read_table(path: Path) -> pd.DataFrame:
     """The checked table of a CSV file. ValueError names the file, FileNotFoundError where there is none."""
-    return check_table(pd.read_csv(path, dtype={"path": "str", "modality": "str", "split": "str"}), str(path))
+    return check_table(
+        pd.read_csv(path, dtype={"path": "str", "modality": "str", "split": "str"}), str(path)
+    )
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -10,7 +10,9 @@ def attention(queries: Tensor, keys: Tensor) -> Tensor:
 
     Cosines have no temperature, so no weight of a row is more than e² times another.
     """
-    return (F.normalize(queries, dim=1, eps=1e-12) @ F.normalize(keys, dim=1, eps=1e-12).T).softmax(dim=1)
+    return (F.normalize(queries, dim=1, eps=1e-12) @ F.normalize(keys, dim=1, eps=1e-12).T).softmax(
+        dim=1
+    )
 
 
 def alignment_terms(
@@ -46,13 +48,17 @@ def alignment_terms(
     if values not in ("logits", "predictions"):
         raise ValueError(f"alignment: values {values!r}, expected logits or predictions")
     with torch.autocast(visible_logits.device.type, enabled=False):
-        visible, infrared = (x if x.dtype == torch.float64 else x.float() for x in (visible_logits, infrared_logits))
+        visible, infrared = (
+            x if x.dtype == torch.float64 else x.float() for x in (visible_logits, infrared_logits)
+        )
         rebuilt = _mixed_logits if values == "logits" else _mixed_predictions
         pairs = (
             (visible.log_softmax(dim=1), rebuilt(visible, infrared)),
             (rebuilt(infrared, visible), rebuilt(infrared, infrared)),
         )
-        first, second = (_divergence(target.detach() if detach else target, given) for target, given in pairs)
+        first, second = (
+            _divergence(target.detach() if detach else target, given) for target, given in pairs
+        )
         return first, second
 
 

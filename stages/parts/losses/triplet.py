@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 
-def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 0.3, anchors: slice = slice(None)) -> Tensor:
+def batch_hard_triplet(
+    embeddings: Tensor, labels: Tensor, margin: float = 0.3, anchors: slice = slice(None)
+) -> Tensor:
     """Mean over anchors of max(0, farthest positive - nearest negative + margin), Euclidean.
 
     The anchor counts as its own positive, at distance 1e-6, so an identity with one image still pushes strangers away.
@@ -22,10 +24,14 @@ def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 0.3, 
         ValueError: where all labels are the same, since then no anchor has a negative, or shapes do not fit.
     """
     if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
-        raise ValueError(f"triplet: embeddings {tuple(embeddings.shape)} do not fit labels {tuple(labels.shape)}")
+        raise ValueError(
+            f"triplet: embeddings {tuple(embeddings.shape)} do not fit labels {tuple(labels.shape)}"
+        )
     same = labels[:, None] == labels[None, :]  # (B, B)
     if same.all():
-        raise ValueError(f"triplet: all {len(labels)} images of the batch have one label, a second one is needed")
+        raise ValueError(
+            f"triplet: all {len(labels)} images of the batch have one label, a second one is needed"
+        )
     distances = _distances(embeddings)
     positive = distances.masked_fill(~same, -torch.inf).amax(dim=1)
     negative = distances.masked_fill(same, torch.inf).amin(dim=1)
@@ -34,7 +40,9 @@ def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 0.3, 
 
 def _distances(x: Tensor) -> Tensor:
     """Euclidean distances (B, B), at least 1e-6 because the square root has no slope at 0."""
-    with torch.autocast(x.device.type, enabled=False):  # differences of large squares need every bit
+    with torch.autocast(
+        x.device.type, enabled=False
+    ):  # differences of large squares need every bit
         x = x if x.dtype == torch.float64 else x.float()
         squares = x.square().sum(dim=1)
         return (squares[:, None] + squares[None, :] - 2 * x @ x.T).clamp(min=1e-12).sqrt()

@@ -72,7 +72,7 @@ def _keep_resolution(block: Any) -> None:
 
 
 def build_backbone(architecture: str) -> Backbone:
-    """`narrow`, `resnet18` or `resnet50`, initialised at random from torch's global generator."""
+    """`narrow`, `resnet18` or `resnet50`, initialized at random from torch's global generator."""
     if architecture == "narrow":
         return Backbone(architecture, _Narrow(), (16, 16, 32, 64, 128))
     sizes = {"resnet18": (64, 64, 128, 256, 512), "resnet50": (64, 256, 512, 1024, 2048)}
@@ -87,9 +87,13 @@ def imagenet_weights(architecture: str) -> dict[str, Tensor]:
     Raises ValueError for an architecture that has none, or when the download fails.
     """
     if architecture not in IMAGENET:
-        raise ValueError(f"network.weights: there are no imagenet weights for {architecture}; use none or a path")
+        raise ValueError(
+            f"network.weights: there are no imagenet weights for {architecture}; use none or a path"
+        )
     try:
         tensors = IMAGENET[architecture].get_state_dict(progress=False, check_hash=True)
     except OSError as error:
-        raise ValueError(f"network.weights: imagenet weights of {architecture} cannot be downloaded: {error}") from None
+        raise ValueError(
+            f"network.weights: imagenet weights of {architecture} cannot be downloaded: {error}"
+        ) from None
     return {name: value for name, value in tensors.items() if not name.startswith("fc.")}

@@ -1,4 +1,4 @@
-"""Batch normalisation with statistics of its own for each domain, and over smaller groups than the batch."""
+"""Batch normalization with statistics of its own for each domain, and over smaller groups than the batch."""
 
 import copy
 from collections.abc import Callable
@@ -14,17 +14,21 @@ class DomainNorm(nn.Module):
     """A batch norm for the target domain and, where there is a source, another one for it.
 
     Training: the first half of the batch is the source's, the second half the target's; without a source all of it is
-    the target's. Each domain is normalised in groups of `group` consecutive images (None: all together), each group by
+    the target's. Each domain is normalized in groups of `group` consecutive images (None: all together), each group by
     its own mean and variance; the running statistics follow the first group only. This is what SpCL's released code
     does on its four GPUs, where each sees 16 source and 16 target images of 64 + 64.
     Evaluation: everything goes through the target's running statistics.
     """
 
-    def __init__(self, target: BatchNorm, source: BatchNorm | None = None, group: int | None = None) -> None:
+    def __init__(
+        self, target: BatchNorm, source: BatchNorm | None = None, group: int | None = None
+    ) -> None:
         """ValueError for a group of fewer than two images, which has no variance."""
         super().__init__()
         if group is not None and group < 2:
-            raise ValueError(f"a group of {group} images has no variance; expected 2 or more, or None for all")
+            raise ValueError(
+                f"a group of {group} images has no variance; expected 2 or more, or None for all"
+            )
         self.source = source
         self.target = target
         self.group = group
@@ -37,27 +41,34 @@ class DomainNorm(nn.Module):
         if self.source is None:
             return torch.cat(self._groups(self.target, images))
         if len(images) % 2:
-            raise ValueError(f"a batch of {len(images)} images has no halves; expected as many source as target images")
+            raise ValueError(
+                f"a batch of {len(images)} images has no halves; expected as many source as target images"
+            )
         source, target = images.chunk(2)
         return torch.cat(self._groups(self.source, source) + self._groups(self.target, target))
 
     def _groups(self, norm: BatchNorm, images: Tensor) -> list[Tensor]:
-        """The normalised groups of one domain's images."""
+        """The normalized groups of one domain's images."""
         if self.group is None:
             return [norm(images)]
         if len(images) % self.group:
-            raise ValueError(f"{len(images)} images of a domain do not divide into groups of {self.group}")
+            raise ValueError(
+                f"{len(images)} images of a domain do not divide into groups of {self.group}"
+            )
         first, *others = images.split(self.group)
         return [norm(first)] + [
-            F.batch_norm(group, None, None, norm.weight, norm.bias, training=True, eps=norm.eps) for group in others
+            F.batch_norm(group, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+            for group in others
         ]
 
 
-def split_domains(module: nn.Module, group: int | None = None, keep_frozen: bool = False) -> nn.Module:
+def split_domains(
+    module: nn.Module, group: int | None = None, keep_frozen: bool = False
+) -> nn.Module:
     """Replace every batch norm of `module` by a (source, target) pair with equal state; returns the module.
 
     The pairs are trainable in all their weights. `keep_frozen=True` copies `requires_grad` too. SpCL's released code
-    does not, so its neck's bias, frozen without a source, is trained with one: the default here. Build the optimiser
+    does not, so its neck's bias, frozen without a source, is trained with one: the default here. Build the optimizer
     after this call.
     """
 
@@ -69,7 +80,7 @@ def split_domains(module: nn.Module, group: int | None = None, keep_frozen: bool
 
 
 def group_statistics(module: nn.Module, group: int) -> nn.Module:
-    """Make every batch norm of `module` normalise in groups (one domain, nothing is copied); returns the module."""
+    """Make every batch norm of `module` normalize in groups (one domain, nothing is copied); returns the module."""
     return _replace(module, BatchNorm, lambda norm: DomainNorm(norm, group=group))
 
 

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def gather(network: nn.Module, call: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
+def gather(
+    network: nn.Module, call: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
+) -> Tensor:
     """`call` on each batch (B, 3, H, W) with `network` in evaluation mode, rows stacked: (N, …) float32 on the CPU.
 
     The network is left in the mode it came in. An empty iterable gives (0,).
@@ -22,5 +24,5 @@ def gather(network: nn.Module, call: Callable[[Tensor], Tensor], batches: Iterab
 
 
 def embed(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
-    """Unit rows (N, D) float32 of all images; `batches` are normalised images on the network's device."""
+    """Unit rows (N, D) float32 of all images; `batches` are normalized images on the network's device."""
     return gather(network, network, batches)

@@ -33,7 +33,9 @@ class Embedder(nn.Module):
         super().__init__()
         self.backbone = build_backbone(architecture)
         self.neck = neck(self.backbone.sizes[-1])
-        self.half_precision = False  # the backbone's precision; everything behind it is float32 in any case
+        self.half_precision = (
+            False  # the backbone's precision; everything behind it is float32 in any case
+        )
 
     def pooled(self, images: Tensor) -> list[Tensor]:
         """float (B, 3, H, W) → the backbone's pooled levels (B, C_0) … (B, C_4), float32."""
@@ -46,11 +48,17 @@ class Embedder(nn.Module):
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load `backbone.*` and `neck.*` of a stored network. ValueError names the first tensor that does not fit."""
-        own = {name: value for name, value in self.state_dict().items() if name.startswith(("backbone.", "neck."))}
+        own = {
+            name: value
+            for name, value in self.state_dict().items()
+            if name.startswith(("backbone.", "neck."))
+        }
         for name, value in own.items():
             if name not in tensors or tensors[name].shape != value.shape:
                 found = list(tensors[name].shape) if name in tensors else "nothing"
-                raise ValueError(f"stored network: {name}: found {found}, expected {list(value.shape)}")
+                raise ValueError(
+                    f"stored network: {name}: found {found}, expected {list(value.shape)}"
+                )
         self.load_state_dict({name: tensors[name] for name in own}, strict=False)
 
 
@@ -79,7 +87,10 @@ class IdentityNetwork(Embedder):
     def outputs(self, images: Tensor) -> Outputs:
         """float (B, 3, H, W) → Outputs in float32."""
         pooled = self.pooled(images)
-        behind = [layer(level) for layer, level in zip((*self.level_necks, self.neck), pooled, strict=True)]
+        behind = [
+            layer(level)
+            for layer, level in zip((*self.level_necks, self.neck), pooled, strict=True)
+        ]
         return Outputs(pooled[-1], self.classifier(behind[-1]), torch.cat(behind, 1))
 
     def predict(self, images: Tensor) -> Tensor:

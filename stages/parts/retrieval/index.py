@@ -36,7 +36,11 @@ def inner_product_blocks(
 def _products(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     if faiss.get_num_gpus() and len(queries) and len(gallery):
         return faiss.pairwise_distance_gpu(
-            faiss.StandardGpuResources(), queries, gallery, metric=faiss.METRIC_INNER_PRODUCT, device=0
+            faiss.StandardGpuResources(),
+            queries,
+            gallery,
+            metric=faiss.METRIC_INNER_PRODUCT,
+            device=0,
         )
     return faiss.pairwise_distances(queries, gallery, faiss.METRIC_INNER_PRODUCT)
 
@@ -44,7 +48,9 @@ def _products(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 def _pair(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     queries, gallery = _rows(queries, "queries"), _rows(gallery, "gallery")
     if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(f"queries have {queries.shape[1]} dimensions, the gallery has {gallery.shape[1]}")
+        raise ValueError(
+            f"queries have {queries.shape[1]} dimensions, the gallery has {gallery.shape[1]}"
+        )
     return queries, gallery
 
 
@@ -53,7 +59,11 @@ def _rows(values: np.ndarray, name: str) -> np.ndarray:
     if values.ndim != 2:
         raise ValueError(f"{name}: expected rows (N, D), found an array of shape {values.shape}")
     # NaN goes through both; unlike isfinite of everything, this takes no memory
-    wrong = ~(np.isfinite(values.min(axis=1, initial=0)) & np.isfinite(values.max(axis=1, initial=0)))
+    wrong = ~(
+        np.isfinite(values.min(axis=1, initial=0)) & np.isfinite(values.max(axis=1, initial=0))
+    )
     if wrong.any():
-        raise ValueError(f"{name}: row {wrong.argmax()} of {len(values)} holds a value that is not finite")
+        raise ValueError(
+            f"{name}: row {wrong.argmax()} of {len(values)} holds a value that is not finite"
+        )
     return values

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK = 1 << 19  # similarities ranked at a time: 2 MiB a working array, whatever the size of the gallery
+BLOCK = (
+    1 << 19
+)  # similarities ranked at a time: 2 MiB a working array, whatever the size of the gallery
 EXCLUDED = np.uint32(0xFFFFFFFF)  # the level behind every similarity, minus infinity included
 LAST = np.uint64(0xFFFFFFFF00000000)  # the first key of that level
 POSITION = np.uint64(0x00000000FFFFFFFF)
@@ -27,7 +29,9 @@ class RankingScores(NamedTuple):
 class QueryScores(NamedTuple):
     """The scores of each query (Q,); the last two mean nothing where `first` is -1."""
 
-    first: np.ndarray  # int64, images (or identities) in the list before the query's own; -1: none is relevant
+    first: (
+        np.ndarray
+    )  # int64, images (or identities) in the list before the query's own; -1: none is relevant
     precision: np.ndarray  # float64, AP
     penalty: np.ndarray  # float64, INP
 
@@ -58,7 +62,9 @@ def score_ranking(
     >>> score_ranking(np.array([[0.9, 0.8, 0.1]]), [7], [3, 7, 7], max_rank=2)[:3]
     (array([0., 1.]), 0.5833333333333333, 0.6666666666666666)
     """
-    return mean_scores([score_queries(similarity, query_ids, gallery_ids, excluded, unique_ids)], max_rank)
+    return mean_scores(
+        [score_queries(similarity, query_ids, gallery_ids, excluded, unique_ids)], max_rank
+    )
 
 
 def score_queries(
@@ -90,7 +96,9 @@ def score_queries(
             relevant &= ~excluded[block]
         scores = _list_scores(levels, relevant)
         if unique_ids:
-            late = scores.first > 0  # with no image before the query's own there is no identity before it either
+            late = (
+                scores.first > 0
+            )  # with no image before the query's own there is no identity before it either
             scores.first[late] = _identities_before(levels[late], people, query_codes[block][late])
         parts.append(scores)
     return QueryScores(*(np.concatenate(series) for series in zip(*parts, strict=True)))
@@ -102,14 +110,24 @@ def mean_scores(parts: Iterable[QueryScores], max_rank: int = 20) -> RankingScor
     matched = first >= 0
     count = int(matched.sum())
     if not count:
-        raise ValueError(f"none of the {len(first)} queries has an image of its identity in its gallery list")
-    met = np.bincount(np.minimum(first[matched], max_rank), minlength=max_rank + 1)[:max_rank].cumsum()
+        raise ValueError(
+            f"none of the {len(first)} queries has an image of its identity in its gallery list"
+        )
+    met = np.bincount(np.minimum(first[matched], max_rank), minlength=max_rank + 1)[
+        :max_rank
+    ].cumsum()
     return RankingScores(
-        met / count, float(precision[matched].mean()), float(penalty[matched].mean()), count, len(first) - count
+        met / count,
+        float(precision[matched].mean()),
+        float(penalty[matched].mean()),
+        count,
+        len(first) - count,
     )
 
 
-def top_ranked(similarity: np.ndarray, excluded: np.ndarray | None = None, count: int = 20) -> np.ndarray:
+def top_ranked(
+    similarity: np.ndarray, excluded: np.ndarray | None = None, count: int = 20
+) -> np.ndarray:
     """The first `count` gallery positions of every query's list, int64 (Q, count), -1 behind the end of a short list.
 
     Same order and same errors as `score_ranking`.
@@ -118,7 +136,9 @@ def top_ranked(similarity: np.ndarray, excluded: np.ndarray | None = None, count
     top = np.full((len(similarity), count), -1, dtype=np.int64)
     for block, levels in _level_blocks(similarity, excluded):
         # level and position in one integer: all keys of a row differ, and their order has the tie rule in it
-        keys = levels.astype(np.uint64) << np.uint64(32) | np.arange(levels.shape[1], dtype=np.uint64)
+        keys = levels.astype(np.uint64) << np.uint64(32) | np.arange(
+            levels.shape[1], dtype=np.uint64
+        )
         if count < keys.shape[1]:
             keys = np.partition(keys, count, axis=1)[:, :count]
         keys.sort(axis=1)
@@ -126,18 +146,26 @@ def top_ranked(similarity: np.ndarray, excluded: np.ndarray | None = None, count
     return top
 
 
-def _checked(similarity: np.ndarray, excluded: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _checked(
+    similarity: np.ndarray, excluded: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     similarity = np.asarray(similarity)
     if similarity.dtype != np.float32:
         similarity = similarity.astype(np.float64)
     if similarity.ndim != 2 or 0 in similarity.shape:
-        raise ValueError(f"similarity is {similarity.shape}, expected (queries, gallery) with at least one of each")
+        raise ValueError(
+            f"similarity is {similarity.shape}, expected (queries, gallery) with at least one of each"
+        )
     if np.isnan(similarity).any():
-        raise ValueError(f"similarity of query {np.isnan(similarity).any(axis=1).argmax()} holds NaN")
+        raise ValueError(
+            f"similarity of query {np.isnan(similarity).any(axis=1).argmax()} holds NaN"
+        )
     if excluded is not None:
         excluded = np.asarray(excluded)
         if excluded.shape != similarity.shape or excluded.dtype != np.bool_:
-            raise ValueError(f"excluded is {excluded.dtype} {excluded.shape}, expected bool {similarity.shape}")
+            raise ValueError(
+                f"excluded is {excluded.dtype} {excluded.shape}, expected bool {similarity.shape}"
+            )
     return similarity, excluded
 
 
@@ -159,7 +187,9 @@ def _people(gallery_ids: np.ndarray) -> _People:
     return _People(ranked[starts], codes, order, starts)
 
 
-def _level_blocks(similarity: np.ndarray, excluded: np.ndarray | None) -> Iterator[tuple[slice, np.ndarray]]:
+def _level_blocks(
+    similarity: np.ndarray, excluded: np.ndarray | None
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Slices of the queries and their levels (b, G), in pieces that bound the memory.
 
     Levels are uint32, smaller = earlier in the list: integers sort faster than floats, and one is left for exclusion.
@@ -176,7 +206,9 @@ def _level_blocks(similarity: np.ndarray, excluded: np.ndarray | None) -> Iterat
 def _levels(similarity: np.ndarray) -> np.ndarray:
     """(b, G) uint32 that falls where the similarity rises; below EXCLUDED for everything but NaN."""
     if similarity.dtype == np.float32:
-        bits = (similarity + np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0: they are equal
+        bits = (similarity + np.float32(0)).view(
+            np.uint32
+        )  # + 0 turns -0.0 into 0.0: they are equal
         # the bits of negative floats fall with the value already; those of positive ones rise, so all but the sign flip
         positive = bits.view(np.int32) >> 31
         np.invert(positive, out=positive)
@@ -209,8 +241,12 @@ def _places(levels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     gallery = levels.shape[1]
     own, ranked, begin = levels[rows, columns], np.sort(levels, axis=1).ravel(), rows * gallery
     places = np.zeros(len(rows), dtype=np.int64)
-    for bit in reversed(range(gallery.bit_length())):  # binary search of all pairs at once: how many are smaller
-        ahead = np.minimum(places + (1 << bit), gallery)  # all of them are never smaller: one is the image's own
+    for bit in reversed(
+        range(gallery.bit_length())
+    ):  # binary search of all pairs at once: how many are smaller
+        ahead = np.minimum(
+            places + (1 << bit), gallery
+        )  # all of them are never smaller: one is the image's own
         places = np.where(ranked[begin + ahead - 1] < own, ahead, places)
     # an image's own level stands at its place; where it stands once more, those at lower positions go first
     again = ranked[begin + np.minimum(places + 1, gallery - 1)] == own
@@ -221,7 +257,9 @@ def _places(levels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 def _identities_before(levels: np.ndarray, people: _People, query_codes: np.ndarray) -> np.ndarray:
     """(b,) identities met before the query's own, of queries that have a relevant image."""
-    best = np.minimum.reduceat(np.take(levels, people.order, axis=1), people.starts, axis=1)  # (b, identities)
+    best = np.minimum.reduceat(
+        np.take(levels, people.order, axis=1), people.starts, axis=1
+    )  # (b, identities)
     own = np.take_along_axis(best, query_codes[:, None], axis=1)
     before = (best < own).sum(axis=1)
     for row in np.flatnonzero((best == own).sum(axis=1) > 1):  # tied with another identity's best

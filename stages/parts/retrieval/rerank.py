@@ -26,7 +26,7 @@ def reranked_distance(
     J_ij = 1 - s / (2 - s),   s = sum_l min(W_il, W_jl)
     result = (1 - λ) J + λ d
 
-    These are the conventions of the authors' code: k1/2 is rounded half to even, the distance is normalised by each
+    These are the conventions of the authors' code: k1/2 is rounded half to even, the distance is normalized by each
     image's own farthest one, and the list of k1 holds the image itself besides. Of equal distances the image with the
     lower position is the nearer one, queries before gallery. Everything but the result grows with N · k1 (entries of
     E); the search is exact and compares all N · N, so a gallery of a million is out of reach.
@@ -37,7 +37,9 @@ def reranked_distance(
     lengths = np.sqrt(np.einsum("nd,nd->n", images, images))
     if not np.allclose(lengths, 1, atol=1e-3):
         worst = int(np.argmax(np.nan_to_num(np.abs(lengths - 1), nan=np.inf)))
-        raise ValueError(f"re-ranking: row {worst} has length {lengths[worst]:.4g}; expected unit rows")
+        raise ValueError(
+            f"re-ranking: row {worst} has length {lengths[worst]:.4g}; expected unit rows"
+        )
     nearest, farthest = _search(images, k1 + 1)
     weights = _weights(images, farthest, _expanded(nearest))
     if k2 > 1:
@@ -47,7 +49,7 @@ def reranked_distance(
     distance = _jaccard(weights[:count], weights[count:])
     distance *= np.float32(1 - weight)
     for block, products in inner_product_blocks(queries, gallery, SIMILARITIES):
-        distance[block] += np.float32(weight) * _normalised(products, farthest[:count][block, None])
+        distance[block] += np.float32(weight) * _normalized(products, farthest[:count][block, None])
     return distance
 
 
@@ -70,7 +72,7 @@ def _search(images: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     return nearest, farthest
 
 
-def _normalised(products: np.ndarray, farthest: np.ndarray) -> np.ndarray:
+def _normalized(products: np.ndarray, farthest: np.ndarray) -> np.ndarray:
     """d of the products, 0 for images that are equal to all others."""
     return np.maximum(2 - 2 * products, 0) / np.maximum(farthest, np.finfo(np.float32).tiny)
 
@@ -79,7 +81,8 @@ def _marks(lists: np.ndarray) -> csr_array:
     """(N, N) float32 with a 1 for every image in each one's list (N, K)."""
     images, length = lists.shape
     return csr_array(
-        (np.ones(lists.size, np.float32), lists.ravel(), length * np.arange(images + 1)), shape=(images, images)
+        (np.ones(lists.size, np.float32), lists.ravel(), length * np.arange(images + 1)),
+        shape=(images, images),
     )
 
 
@@ -87,7 +90,8 @@ def _expanded(nearest: np.ndarray) -> csr_array:
     """E as the pattern of an (N, N) array; `nearest` holds each image and its k1 neighbours."""
     k1 = nearest.shape[1] - 1
     mutual, half = (
-        marks.multiply(marks.T).tocsr() for marks in (_marks(nearest), _marks(nearest[:, : round(k1 / 2) + 1]))
+        marks.multiply(marks.T).tocsr()
+        for marks in (_marks(nearest), _marks(nearest[:, : round(k1 / 2) + 1]))
     )
     sizes = half.sum(axis=1)
     parts = []
@@ -102,15 +106,20 @@ def _expanded(nearest: np.ndarray) -> csr_array:
 
 
 def _weights(images: np.ndarray, farthest: np.ndarray, pattern: csr_array) -> csr_array:
-    """V: of each image the softmax of minus the normalised distance over its row of the pattern."""
+    """V: of each image the softmax of minus the normalized distance over its row of the pattern."""
     count, size = pattern.shape[0], max(1, PAIRS // images.shape[1])
     row = np.repeat(np.arange(count), np.diff(pattern.indptr))
     scores = np.empty(pattern.nnz, dtype=np.float32)
     for start in range(0, pattern.nnz, size):
         i, j = row[start : start + size], pattern.indices[start : start + size]
-        scores[start : start + size] = np.exp(-_normalised(np.einsum("pd,pd->p", images[i], images[j]), farthest[i]))
+        scores[start : start + size] = np.exp(
+            -_normalized(np.einsum("pd,pd->p", images[i], images[j]), farthest[i])
+        )
     sums = np.bincount(row, scores, minlength=count)
-    return csr_array((scores / sums[row].astype(np.float32), pattern.indices, pattern.indptr), shape=pattern.shape)
+    return csr_array(
+        (scores / sums[row].astype(np.float32), pattern.indices, pattern.indptr),
+        shape=pattern.shape,
+    )
 
 
 def _jaccard(queries: csr_array, gallery: csr_array) -> np.ndarray:
@@ -124,10 +133,14 @@ def _jaccard(queries: csr_array, gallery: csr_array) -> np.ndarray:
         own = queries[block]
         counts = holders[own.indices]
         begins = columns.indptr[own.indices] - np.cumsum(counts) + counts
-        met = np.repeat(begins, counts) + np.arange(counts.sum())  # where each weight of a query meets the gallery's
+        met = np.repeat(begins, counts) + np.arange(
+            counts.sum()
+        )  # where each weight of a query meets the gallery's
         shared = np.minimum(np.repeat(own.data, counts), columns.data[met])
         row = np.repeat(np.repeat(np.arange(own.shape[0]), np.diff(own.indptr)), counts)
-        sums = np.bincount(row * width + columns.indices[met], shared, minlength=own.shape[0] * width)
+        sums = np.bincount(
+            row * width + columns.indices[met], shared, minlength=own.shape[0] * width
+        )
         distance[block] = (1 - sums / (2 - sums)).reshape(-1, width)
     return np.maximum(distance, 0, out=distance)
 

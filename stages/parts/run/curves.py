@@ -23,7 +23,9 @@ def curves(folder: Path, series: Iterable[str], past: Iterable[dict[str, Any]]) 
     clock: the files are tracked.
     """
     names = tuple(series)
-    with Live(str(folder), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False) as live:
+    with Live(
+        str(folder), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False
+    ) as live:
 
         def log(figures: dict[str, Any]) -> None:
             for name in names:
@@ -34,4 +36,6 @@ def curves(folder: Path, series: Iterable[str], past: Iterable[dict[str, Any]]) 
         for figures in past:
             log(figures)
         yield log
-    (folder / "plots" / "metrics").mkdir(parents=True, exist_ok=True)  # DVC misses it where there was no epoch
+    (folder / "plots" / "metrics").mkdir(
+        parents=True, exist_ok=True
+    )  # DVC misses it where there was no epoch

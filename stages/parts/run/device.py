@@ -15,9 +15,13 @@ def open_device(name: str, threads: int) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"params.yaml: device.name: {name!r} is not auto, cpu, cuda or cuda:<number>") from None
+        raise ValueError(
+            f"params.yaml: device.name: {name!r} is not auto, cpu, cuda or cuda:<number>"
+        ) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"params.yaml: device.name: {name!r}, but {torch.cuda.device_count()} GPUs are here")
+        raise ValueError(
+            f"params.yaml: device.name: {name!r}, but {torch.cuda.device_count()} GPUs are here"
+        )
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False  # the choice of algorithm would depend on timings
         torch.backends.cudnn.deterministic = True

@@ -35,7 +35,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -45,7 +47,9 @@ def load(path: Path = FILE) -> dict[str, Any]:
     try:
         text = path.read_text()
     except FileNotFoundError:
-        raise ParameterError(f"{path} is not here; start this in the folder that holds it") from None
+        raise ParameterError(
+            f"{path} is not here; start this in the folder that holds it"
+        ) from None
     return check(parse(text, str(path)))
 
 
@@ -69,7 +73,9 @@ def check(tree: Any) -> dict[str, Any]:
     if type(tree["seed"]) is not int or tree["seed"] < 0:
         raise ParameterError(f"{FILE}: seed: {tree['seed']!r} is not a whole number of at least 0")
     if tree["dataset"] not in tree["profiles"]:
-        raise ParameterError(f"{FILE}: dataset: {tree['dataset']!r} is not one of {', '.join(tree['profiles'])}")
+        raise ParameterError(
+            f"{FILE}: dataset: {tree['dataset']!r} is not one of {', '.join(tree['profiles'])}"
+        )
     for name, profile in tree["profiles"].items():
         _refuse_unknown(f"profiles.{name}.", profile, set(SECTIONS), set(SECTIONS))
         for section in profile:
@@ -110,7 +116,9 @@ def _settings(tree: dict[str, Any], name: str, kind: type[Settings]) -> Settings
 
 def _refuse_unknown(prefix: str, given: Any, known: set[str], guesses: set[str]) -> None:
     if not isinstance(given, dict):
-        raise ParameterError(f"{FILE}: {prefix.rstrip('.') or 'the file'}: expected keys, found {given!r}")
+        raise ParameterError(
+            f"{FILE}: {prefix.rstrip('.') or 'the file'}: expected keys, found {given!r}"
+        )
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(str(key), guesses, n=1)

@@ -142,7 +142,9 @@ class Otla:
 
     def __post_init__(self) -> None:
         if self.stop == "change" and self.solver != "sinkhorn":
-            raise ValueError(f"otla.stop: change is a rule of otla.solver: sinkhorn, {self.solver} has none like it")
+            raise ValueError(
+                f"otla.stop: change is a rule of otla.solver: sinkhorn, {self.solver} has none like it"
+            )
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,9 @@ class Pal:
 
 @dataclass(frozen=True)
 class Evaluate:
-    modes: Annotated[tuple[str, ...], each_of("all", "indoor", "visible_to_infrared", "infrared_to_visible")]
+    modes: Annotated[
+        tuple[str, ...], each_of("all", "indoor", "visible_to_infrared", "infrared_to_visible")
+    ]
     draws: Annotated[str, one_of("agw", "official")]
     official_draws: str | None
     trials: Annotated[int, between(1, 10)]

@@ -1,0 +1,126 @@
+"""Checkpoints: the state that an interrupted training goes on from."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.parts.run.files import ROOT, file_hash
+from stages.parts.run.stage import InputError
+from stages.parts.run.tensors import load_facts, load_tensors, save_tensors
+
+CHECKPOINTS = ROOT / ".ckpt"
+
+
+def fingerprint(settings: Iterable[Any], files: Iterable[Path], seed: int = 0) -> str:
+    """Return 16 hex digits that stand for the inputs of a training.
+
+    They change with the seed, with any of the settings (dataclasses), and with the bytes of any of
+    the files. A folder stands for the Python files below it.
+    """
+    seen = hashlib.sha256(str(seed).encode())
+    for item in settings:
+        seen.update(json.dumps({type(item).__name__: asdict(item)}, sort_keys=True).encode())
+    for path in files:
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            seen.update(file_hash(file).encode())
+    return seen.hexdigest()[:16]
+
+
+def parameters(settings: Iterable[Any], seed: int = 0) -> dict[str, Any]:
+    """Return the settings (dataclasses) and the seed as people name them, `train.epochs: 14`."""
+    flat = {"seed": seed}
+    for item in settings:
+        section = type(item).__name__.lower()
+        flat |= {f"{section}.{name}": value for name, value in asdict(item).items()}
+    return dict(json.loads(json.dumps(flat)))
+
+
+class Checkpoint:
+    """The state to go on from: one file below `.ckpt/`, named after the stage and its fingerprint.
+
+    Another parameter or input gives another name, so a run never goes on from the state of a
+    different one. The file holds its parameters as well: a file that was given another's name is
+    refused.
+    """
+
+    def __init__(self, stage: str, key: str, parameters: dict[str, Any] | None = None) -> None:
+        self.path = CHECKPOINTS / f"{stage}-{key}.safetensors"
+        self.stage = stage
+        self.parameters = parameters or {}
+
+    def save(self, tensors: dict[str, Tensor], facts: Any) -> None:
+        """Replace the stored state, whole or not at all."""
+        save_tensors(self.path, tensors, {"parameters": self.parameters, "state": facts})
+
+    def load(self) -> tuple[dict[str, Tensor], Any] | None:
+        """Return the stored tensors and facts, or None if there are none.
+
+        Raises:
+            InputError: if the file is of other parameters; the message lists those that differ.
+        """
+        if not self.path.exists():
+            return None
+        tensors, facts = load_tensors(self.path)
+        differing = self._differing(facts)
+        if differing:
+            raise InputError(
+                f"{self.path} is of other parameters: {differing}; delete it to start afresh"
+            )
+        return tensors, facts["state"]
+
+    def refused(self) -> list[str]:
+        """Return a line for each state of this stage that is not used, with what differs."""
+        lines = []
+        for path in sorted(CHECKPOINTS.glob(f"{self.stage}-*.safetensors")):
+            if path != self.path:
+                differing = self._differing(load_facts(path)) or "other input files or code"
+                lines.append(f"not going on from {path}: {differing}")
+        return lines
+
+    def delete(self) -> None:
+        """Forget the state: the stage has finished."""
+        self.path.unlink(missing_ok=True)
+
+    def _differing(self, facts: dict[str, Any]) -> str:
+        if "parameters" not in facts:
+            return "it names no parameters"
+        there, wanted = facts["parameters"], self.parameters
+        return ", ".join(
+            f"{key} {there.get(key)} there, {wanted.get(key)} asked for"
+            for key in wanted | there
+            if there.get(key) != wanted.get(key)
+        )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state as tensors `optimizer.<parameter number>.<name>`."""
+    return {
+        f"optimizer.{number}.{name}": value
+        for number, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Take over what `optimizer_tensors` gave; other names are ignored.
+
+    Learning rates are not part of it: they follow from the epoch.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, entry = name.split(".")
+            state.setdefault(int(number), {})[entry] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if value.shape == parameter.shape:
+                # in the memory layout of the weights again, as before the interruption
+                entries[name] = torch.empty_like(parameter).copy_(value)
