@@ -1,8 +1,7 @@
-"""`python -m stages.pseudo_label`: visible images of the target → a label each, and the network that found them."""
+"""`python -m stages.pseudo_label`: a label for each visible image of the target, by SpCL."""
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,137 +11,159 @@ from stages.parts.images.store import ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.domain_norm import keep_target
 from stages.parts.network.head import Embedder, build
-from stages.parts.run import params, seeds, settings
-from stages.parts.run.checkpoint import Checkpoint, fingerprint, parameters
+from stages.parts.run import params, seeds
+from stages.parts.run.checkpoint import parameters
 from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
-from stages.parts.run.files import LOGS, append_line, resolve, rounded, write_json, write_text
-from stages.parts.run.stage import InputError, run_stage
-from stages.parts.run.tensors import load_tensors, save_tensors
-from stages.pseudo_label import loop
-from stages.pseudo_label.data import check, domain
+from stages.parts.run.files import rounded, write_csv, write_json
+from stages.parts.run.settings import Device, Network, Spcl, Train
+from stages.parts.run.stage import run_stage
+from stages.parts.run.tensors import save_tensors
+from stages.parts.run.training import (
+    Figures,
+    load_weights,
+    log_times,
+    open_checkpoint,
+    past_epochs,
+    weight_files,
+)
+from stages.pseudo_label.data import SPCL, Method, TrainingSet, check, visible_images
+from stages.pseudo_label.loop import find_labels
 
 TARGET = Path("data/images/target")
 SOURCE = Path("data/images/source")
 LABELS = Path("data/labels/visible.csv")
 NETWORK = Path("models/pseudo_label.safetensors")
 METRICS = Path("metrics/pseudo_label")
-QUALITY = ("clusters", "unclustered_share", "ari", "nmi", "purity", "pair_precision", "pair_recall", "pair_f", "r_plq",
-           "persons")  # fmt: skip
+QUALITY = (
+    "clusters",
+    "unclustered_share",
+    "ari",
+    "nmi",
+    "purity",
+    "pair_precision",
+    "pair_recall",
+    "pair_f",
+    "r_plq",
+    "persons",
+)
 SERIES = ("loss_source", "loss_target", "learning_rate", *QUALITY)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What stage 1 takes from the section `train`: whether validation identities are held out."""
-
-    selection: str
+TIMES = ("cluster_seconds", "train_seconds")
 
 
 def main() -> None:
     """Read parameters and files, find the labels, write."""
     tree = params.load()
-    spcl: settings.Spcl = params.section(tree, "spcl", settings.Spcl)
-    train: settings.Train = params.section(tree, "train", settings.Train)
-    chosen: settings.Network = params.section(tree, "network", settings.Network)
-    where: settings.Device = params.section(tree, "device", settings.Device)
-    device = open_device(where.name, where.threads)
-    target = domain(ImageStore(TARGET), train.selection)
-    source = None if spcl.source == "none" else domain(ImageStore(SOURCE))
-    task = loop.Task(spcl, target, source, device, tree["seed"])
-    state = loop.State(_network(chosen, tree["seed"]), np.full(len(target.rows), -1))
-    state.network.half_precision = uses_bfloat16(device, where.precision)
-    last = _last_epoch(spcl, train, chosen)
-    check(spcl, target, source, last)
-    sections = (spcl, chosen, where, Choice(train.selection))
-    checkpoint = Checkpoint(
-        f"pseudo_label-{last}",
-        fingerprint(sections, _inputs(chosen), tree["seed"]),
-        parameters(sections, tree["seed"]),
-    )
-    if loop.restore(state, task, checkpoint):
-        message(f"pseudo_label: going on after epoch {state.epoch} of {last} ({checkpoint.path})")
-    for line in checkpoint.refused():
-        message(f"pseudo_label: {line}")
-    with curves(METRICS, SERIES, state.history) as log:
+    method = Method(params.section(tree, "spcl", Spcl), tree["seed"])
+    train = params.section(tree, "train", Train)
+    network_settings = params.section(tree, "network", Network)
+    device_settings = params.section(tree, "device", Device)
+    device = open_device(device_settings.name, device_settings.threads)
+    data = _training_set(method.spcl.source, train.selection)
+    start = _start(network_settings, method.seed)
+    start.half_precision = uses_bfloat16(device, device_settings.precision)
+    start.to(device)
+    last = _last_epoch(method.spcl, train, network_settings)
+    check(method.spcl, data, last)
 
-        def watch(figures: dict[str, Any]) -> None:
+    sections = (method.spcl, network_settings, device_settings)
+    used = parameters(sections, method.seed)
+    used |= {"train.selection": train.selection, "last epoch": last}
+    checkpoint = open_checkpoint("pseudo_label", used, _inputs(network_settings))
+    history = past_epochs(checkpoint, last)
+    with curves(METRICS, SERIES, history) as log:
+
+        def on_epoch_end(figures: Figures) -> None:
             log(figures)
-            _tell(figures, last)
+            print_summary(figures, last)
+            log_times("pseudo_label", figures, TIMES)
 
-        loop.run(state, task, checkpoint, watch, last)
-    if train.setting != "unsupervised":
-        state.labels = target.persons
-    _write(state, task, chosen.architecture, train.selection)
+        result = find_labels(start, data, method, last, checkpoint, on_epoch_end)
+    labels = result.labels if train.setting == "unsupervised" else data.target.persons
+    _write_network(result.network, data, method, train.selection)
+    _write_labels(labels, result.history, data)
     checkpoint.delete()
 
 
-def _last_epoch(spcl: settings.Spcl, train: settings.Train, chosen: settings.Network) -> int:
-    """Epochs to run: all; with true labels only those that give `train` its start; none where it needs none."""
-    if train.setting == "unsupervised":
-        return spcl.warmup_epochs + spcl.epochs
-    return spcl.warmup_epochs if chosen.start == "pseudo_label" else 0
+def _training_set(source: str, selection: str) -> TrainingSet:
+    target = visible_images(ImageStore(TARGET), selection)
+    if source == "none":
+        return TrainingSet(target, source=None)
+    return TrainingSet(target, visible_images(ImageStore(SOURCE)))
 
 
-def _inputs(chosen: settings.Network) -> list[Path]:
-    """Files that a checkpoint belongs to. The pixels, because their size and resampling are in no table."""
-    files = [folder / name for folder in (TARGET, SOURCE) for name in ("pixels.npy", "table.csv")]
-    if chosen.weights not in ("none", "imagenet"):
-        files.append(resolve(chosen.weights))
-    return [*files, Path("stages/pseudo_label"), Path("stages/parts")]
-
-
-def _network(chosen: settings.Network, seed: int) -> Embedder:
-    """The network before the first epoch. InputError where `network.weights` does not fit."""
-    network = build(Embedder, seeds.derive(seed, "pseudo_label", "weights"), chosen.architecture)
-    if chosen.weights == "imagenet":
-        network.backbone.load_state_dict(imagenet_weights(chosen.architecture))
-    elif chosen.weights != "none":
-        try:
-            network.restore(load_tensors(resolve(chosen.weights))[0])
-        except ValueError as error:
-            raise InputError(f"network.weights: {chosen.weights}: {error}") from None
+def _start(chosen: Network, seed: int) -> Embedder:
+    """Return the network before the first epoch. InputError if `network.weights` does not fit."""
+    weights_seed = seeds.derive(seed, "pseudo_label", "weights")
+    network = build(Embedder, weights_seed, chosen.architecture)
+    load_weights(network, chosen.weights, partial(imagenet_weights, chosen.architecture))
     return network
 
 
-def _tell(figures: dict[str, Any], last: int) -> None:
-    """One line for the person who watches; the clock's figures go to `logs/`."""
+def _last_epoch(settings: Spcl, train: Train, chosen: Network) -> int:
+    """Return how many epochs are needed, those of the warm-up included.
+
+    With true labels only the warm-up is needed, and only if `train` starts from its network.
+    """
+    if train.setting == "unsupervised":
+        return settings.warmup_epochs + settings.epochs
+    return settings.warmup_epochs if chosen.start == "pseudo_label" else 0
+
+
+def _inputs(chosen: Network) -> list[Path]:
+    """Return the files that a checkpoint belongs to.
+
+    The pixels are among them, because no table says their size and how they were resized.
+    """
+    files = [folder / name for folder in (TARGET, SOURCE) for name in ("pixels.npy", "table.csv")]
+    return files + weight_files(chosen.weights)
+
+
+def print_summary(figures: Figures, last: int) -> None:
+    """Print one line about an epoch for the person who watches."""
     seconds = figures["cluster_seconds"] + figures["train_seconds"]
-    losses = "  ".join(
+    losses = [
         f"{name.replace('_', ' ')} {figures[name]:.3f}"
         for name in ("loss_source", "loss_target")
         if figures[name] is not None
-    )
-    quality = ""
-    if figures["phase"] == "spcl":
-        outside = f"{figures['unclustered_share']:.0%} outside"
-        quality = f"{figures['clusters']:.0f} clusters, {outside}, ARI {figures['ari']:.3f}  "
-    phase = "warm-up" if figures["phase"] == "warmup" else "SpCL"
+    ]
+    phase, quality = "warm-up", ""
+    if figures["phase"] == SPCL:
+        phase = "SpCL"
+        quality = (
+            f"{figures['clusters']:.0f} clusters, {figures['unclustered_share']:.0%} outside, "
+            f"ARI {figures['ari']:.3f}  "
+        )
     message(
-        f"pseudo_label: epoch {figures['epoch']:>3}/{last} {phase}  {losses}  {quality}{seconds:.1f} s"
+        f"pseudo_label: epoch {figures['epoch']:>3}/{last} {phase}  {'  '.join(losses)}  "
+        f"{quality}{seconds:.1f} s"
     )
-    times = {name: round(figures[name], 3) for name in ("cluster_seconds", "train_seconds")}
-    line = {"epoch": figures["epoch"], **times}
-    append_line(LOGS / "pseudo_label_epochs.jsonl", line, anew=figures["epoch"] == 1)
 
 
-def _write(state: loop.State, task: loop.Task, architecture: str, selection: str) -> None:
-    """Labels by row, the network with the target's batch normalization, the figures."""
-    network = keep_target(loop.without_classifier(state.network))
-    height, width = task.target.store.pixels.shape[1:3]
+def _write_network(network: Embedder, data: TrainingSet, method: Method, selection: str) -> None:
+    """Write the network without classifier, with the target's batch normalization."""
+    tensors = {
+        name: value
+        for name, value in keep_target(network).state_dict().items()
+        if name.startswith(("backbone.", "neck."))
+    }
+    height, width = data.target.store.pixels.shape[1:3]
     facts = {
-        "architecture": architecture,
-        "height": task.settings.height or height,
-        "width": task.settings.width or width,
+        "architecture": network.backbone.architecture,
+        "height": method.spcl.height or height,
+        "width": method.spcl.width or width,
         "selection": selection,
     }
-    save_tensors(NETWORK, network.state_dict(), facts)
-    labels = pd.DataFrame({"row": task.target.rows, "label": state.labels}).sort_values("row")
-    write_text(LABELS, labels.to_csv(index=False, lineterminator="\n"))
-    epochs = pd.DataFrame(state.history, columns=["epoch", "phase", *SERIES])
-    write_text(METRICS / "epochs.csv", epochs.to_csv(index=False, lineterminator="\n"))
-    quality = agreement(state.labels, task.target.persons)
+    save_tensors(NETWORK, tensors, facts)
+
+
+def _write_labels(labels: np.ndarray, history: list[Figures], data: TrainingSet) -> None:
+    """Write labels by row, and the figures."""
+    table = pd.DataFrame({"row": data.target.rows, "label": labels}).sort_values("row")
+    write_csv(LABELS, table)
+    write_csv(METRICS / "epochs.csv", pd.DataFrame(history, columns=["epoch", "phase", *SERIES]))
+    quality = agreement(labels, data.target.persons)
     write_json(METRICS.with_suffix(".json"), rounded({name: quality[name] for name in QUALITY}))
 
 

@@ -1,7 +1,7 @@
 """SpCL's self-paced filter: which images keep the label of their cluster.
 
-A cluster is independent when it stays the same at a looser radius, compact when it does at a tighter one. The rest
-becomes images without a cluster, each with a label of its own.
+A cluster is independent if it stays the same at a looser radius, and compact if it stays the same
+at a tighter one. Images of other clusters get a label of their own.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 
 class ReliableLabels(NamedTuple):
-    """The labels after the filter and the threshold that made them, to be used again in the epochs that follow."""
+    """The labels after the filter, and the threshold, which the following epochs use again."""
 
     labels: Integers
     threshold: float
@@ -27,68 +27,90 @@ def reliable_labels(
     threshold: float | None = None,
     quantile: float = 0.9,
 ) -> ReliableLabels:
-    """Keep reliable labels of a clustering, given the same images clustered at a tighter and a looser radius.
+    """Keep the reliable labels of a clustering.
 
-    Each is (N,) whole numbers, -1 = no cluster. With C(i) the images that share i's label (itself alone without one),
-        compactness_i  = 1 - |C_normal(i) & C_tight(i)| / |C_normal(i) | C_tight(i)|     0 = the very same images
-        independence_i = 1 - |C_normal(i) & C_loose(i)| / |C_normal(i) | C_loose(i)|
-    and both of a label the least of its images', image i keeps its label if and only if
+    With C(i) the images that have i's label (i alone if it has none) and
+    IoU(A, B) = |A & B| / |A | B|,
+
+        compactness_i  = 1 - IoU(C_normal(i), C_tight(i))      0 = the very same images
+        independence_i = 1 - IoU(C_normal(i), C_loose(i))
+
+    and both of a label the smallest value among its images, image i keeps its label if and only if
+
         independence of its label <= threshold   and   compactness_i <= compactness of its label.
-    All in float32, so equal ratios compare equal.
 
-    `threshold` None: taken from this clustering (the first one) as the value at position round(quantile · n) of the n
-    clusters' sorted independences, the last one at most. ValueError where there is no cluster to take it from.
-    Kept images keep their number of `normal`. Every other image gets a new one of its own, in the order of the images,
-    after the clusters' numbers and those of the images that `normal` left without; numbers that lost all their images
-    stay unused. Labels are (N,) int64, none negative.
+    All values are float32, so equal ratios compare equal.
+
+    Args:
+        normal: (N,) int64 labels of a clustering, -1 = no cluster.
+        tight: (N,) labels of the same images at a tighter radius.
+        loose: (N,) labels of the same images at a looser radius.
+        threshold: None takes it from this clustering (the first one): of the sorted independences
+            of its n clusters the one at position round(quantile · n), at most the last.
+        quantile: see `threshold`.
+
+    Returns:
+        Labels (N,) int64, none negative, and the threshold. Kept images keep their number of
+        `normal`. Every other image gets a new number of its own, in the order of the images, after
+        the numbers of the clusters and of the images that `normal` left without a cluster. Numbers
+        that lost all their images stay unused.
+
+    Raises:
+        ValueError: if there is no cluster to take the threshold from.
+
+    >>> normal = np.array([0, 0, 0, 1, 1])
+    >>> loose = np.array([0, 0, 0, 1, 1])
+    >>> tight = np.array([0, 0, -1, 1, 1])  # the third image leaves its cluster
+    >>> reliable_labels(normal, tight, loose)
+    ReliableLabels(labels=array([0, 0, 2, 1, 1]), threshold=0.0)
     """
-    normal, tight, loose = (_singletons(labels) for labels in (normal, tight, loose))
-    label, sizes = np.unique(normal, return_inverse=True, return_counts=True)[1:]
-    compactness, independence = _distance(normal, tight), _distance(normal, loose)
-    label_compactness, label_independence = (
-        _least(values, label, len(sizes)) for values in (compactness, independence)
-    )
+    normal = _with_singletons(normal)
+    _, cluster, sizes = np.unique(normal, return_inverse=True, return_counts=True)
+    compactness = _distance(normal, _with_singletons(tight))
+    independence = _distance(normal, _with_singletons(loose))
+    cluster_compactness = _smallest(compactness, cluster, len(sizes))
+    cluster_independence = _smallest(independence, cluster, len(sizes))
     if threshold is None:
-        threshold = _quantile(label_independence[sizes > 1], quantile)
-    kept = (label_independence[label] <= np.float32(threshold)) & (
-        compactness <= label_compactness[label]
-    )
-    numbers = normal.max(initial=-1) + np.cumsum(~kept)
-    return ReliableLabels(np.where(kept, normal, numbers), threshold)
+        threshold = _threshold(cluster_independence[sizes > 1], quantile)
+    is_independent = cluster_independence[cluster] <= np.float32(threshold)
+    is_compact = compactness <= cluster_compactness[cluster]
+    is_kept = is_independent & is_compact
+    own_numbers = normal.max(initial=-1) + np.cumsum(~is_kept)
+    return ReliableLabels(np.where(is_kept, normal, own_numbers), threshold)
 
 
-def _singletons(labels: Integers) -> Integers:
-    """Every -1 replaced by a number of its own, after the largest label, in the order of the images."""
+def _with_singletons(labels: Integers) -> Integers:
+    """Replace every -1 by a number of its own, after the largest label, in image order."""
     labels = np.asarray(labels, dtype=np.int64)
-    alone = labels < 0
-    return np.where(alone, labels.max(initial=-1) + np.cumsum(alone), labels)
+    is_single = labels < 0
+    return np.where(is_single, labels.max(initial=-1) + np.cumsum(is_single), labels)
 
 
 def _distance(first: Integers, second: Integers) -> Floats:
-    """1 - intersection over union of each image's two clusters, from counts of label pairs; (N,)."""
+    """Return 1 - IoU of each image's two clusters, (N,), from counts of label pairs."""
     _, a, size_a = np.unique(first, return_inverse=True, return_counts=True)
     _, b, size_b = np.unique(second, return_inverse=True, return_counts=True)
-    _, pair, shared = np.unique(a * len(size_b) + b, return_inverse=True, return_counts=True)
-    intersection = shared[pair]
+    _, pair, pair_sizes = np.unique(a * len(size_b) + b, return_inverse=True, return_counts=True)
+    intersection = pair_sizes[pair]
     union = size_a[a] + size_b[b] - intersection
     return np.float32(1) - intersection.astype(np.float32) / union.astype(np.float32)
 
 
-def _least(values: Floats, label: Integers, labels: int) -> Floats:
-    """The least value among each label's images."""
-    least = np.full(labels, np.inf, dtype=np.float32)
-    np.minimum.at(least, label, values)
-    return least
+def _smallest(values: Floats, cluster: Integers, clusters: int) -> Floats:
+    """Return the smallest value among the images of each cluster."""
+    smallest = np.full(clusters, np.inf, dtype=np.float32)
+    np.minimum.at(smallest, cluster, values)
+    return smallest
 
 
-def _quantile(independence: Floats, quantile: float) -> float:
-    """The threshold of the first clustering."""
+def _threshold(independence: Floats, quantile: float) -> float:
+    """Return the threshold of the first clustering."""
     if not len(independence):
         raise ValueError(
             "no cluster in the first clustering, so there is no threshold to take from it; "
-            "expected at least one (more similar embeddings, a larger radius, or fewer images to make a core)"
+            "expected at least one (more similar embeddings, a larger radius, or fewer images to "
+            "make a core)"
         )
     # Python rounds half to even, and so does the released code.
-    return float(
-        np.sort(independence)[min(len(independence) - 1, round(quantile * len(independence)))]
-    )
+    position = round(quantile * len(independence))
+    return float(np.sort(independence)[min(len(independence) - 1, position)])

@@ -1,1 +1,1 @@
-"""What every run needs: parameters, a device, seeds, records."""
+"""What every stage needs: parameters, a device, seeds, files, messages, checkpoints."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,21 +17,6 @@ from stages.parts.run.tensors import load_facts, load_tensors, save_tensors
 CHECKPOINTS = ROOT / ".ckpt"
 
 
-def fingerprint(settings: Iterable[Any], files: Iterable[Path], seed: int = 0) -> str:
-    """Return 16 hex digits that stand for the inputs of a training.
-
-    They change with the seed, with any of the settings (dataclasses), and with the bytes of any of
-    the files. A folder stands for the Python files below it.
-    """
-    seen = hashlib.sha256(str(seed).encode())
-    for item in settings:
-        seen.update(json.dumps({type(item).__name__: asdict(item)}, sort_keys=True).encode())
-    for path in files:
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            seen.update(file_hash(file).encode())
-    return seen.hexdigest()[:16]
-
-
 def parameters(settings: Iterable[Any], seed: int = 0) -> dict[str, Any]:
     """Return the settings (dataclasses) and the seed as people name them, `train.epochs: 14`."""
     flat = {"seed": seed}
@@ -39,6 +24,26 @@ def parameters(settings: Iterable[Any], seed: int = 0) -> dict[str, Any]:
         section = type(item).__name__.lower()
         flat |= {f"{section}.{name}": value for name, value in asdict(item).items()}
     return dict(json.loads(json.dumps(flat)))
+
+
+def fingerprint(parameters: dict[str, Any], files: Iterable[Path]) -> str:
+    """Return 16 hex digits that stand for the inputs of a training.
+
+    They change with any of the parameters and with the bytes of any of the files. A folder stands
+    for the Python files below it.
+    """
+    seen = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for path in files:
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            seen.update(file_hash(file).encode())
+    return seen.hexdigest()[:16]
+
+
+class Stored(NamedTuple):
+    """A state as a checkpoint holds it."""
+
+    tensors: dict[str, Tensor]
+    facts: Any  # the rest of the state, from JSON
 
 
 class Checkpoint:
@@ -58,8 +63,8 @@ class Checkpoint:
         """Replace the stored state, whole or not at all."""
         save_tensors(self.path, tensors, {"parameters": self.parameters, "state": facts})
 
-    def load(self) -> tuple[dict[str, Tensor], Any] | None:
-        """Return the stored tensors and facts, or None if there are none.
+    def load(self) -> Stored | None:
+        """Return the stored state, or None if there is none.
 
         Raises:
             InputError: if the file is of other parameters; the message lists those that differ.
@@ -72,7 +77,7 @@ class Checkpoint:
             raise InputError(
                 f"{self.path} is of other parameters: {differing}; delete it to start afresh"
             )
-        return tensors, facts["state"]
+        return Stored(tensors, facts["state"])
 
     def refused(self) -> list[str]:
         """Return a line for each state of this stage that is not used, with what differs."""

@@ -1,4 +1,4 @@
-"""Files of the pipeline: written whole or not at all, so that a killed stage leaves no half of one."""
+"""Files of the pipeline, written whole or not at all: a killed stage leaves no half file."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame, digits: int | None = None) -> None:
-    """Write `table` as CSV without its index; floats with a fixed number of `digits`, or as they are."""
+    """Write `table` as CSV without its index; floats with `digits` decimals, or in full."""
     form = None if digits is None else f"%.{digits}f"
     write_text(path, table.to_csv(index=False, float_format=form, lineterminator="\n"))
 

@@ -1,32 +1,47 @@
-"""`params.yaml` → frozen dataclasses. The one reader of that file; called by the verbs' `__main__.py` only.
+"""`params.yaml` → frozen dataclasses. Only the stages' `__main__.py` read parameters, through here.
 
-A section's empty leaves come from `profiles.<dataset>.<section>`. The whole file is checked at every read, the
-sections a stage does not use included, so a slip in `otla` is found before hours of `spcl`.
+An empty value of a section comes from `profiles.<scale>.<dataset>`, else from
+`profiles.<scale>.all`. Every stage checks the whole file, also the sections that it does not use:
+a slip in `otla` is found before hours of `spcl`.
 """
 
 import difflib
 import re
 import sys
 import typing
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from stages.parts.run.settings import SECTIONS
+from stages.parts.run.settings import DATASETS, PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
 from stages.parts.run.values import accepts_empty, read_value
 
 Settings = TypeVar("Settings")
+Tree = dict[str, Any]
 FILE = Path("params.yaml")
+GENERAL = ("seed", "dataset", "scale", "profiles")
+
+# What people wrote in earlier versions → what to write now.
+FORMER_DATASETS = {
+    "synthetic": "dataset: sysu_mm01 and scale: small",
+    "synthetic_regdb": "dataset: regdb and scale: small",
+    "synthetic_llcm": "dataset: llcm and scale: small",
+}
+FORMER_KEYS = {
+    "data.layout": "dataset",
+    "otla.stop": "otla.solver: released",
+}
 
 
 class ParameterError(ValueError):
-    """A parameter that is unknown, missing or out of range; the message names it."""
+    """A parameter that is unknown, missing or out of range. The message names it."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML with the numbers of YAML 1.2: `1e-05` and `5e-4` are floats, as DVC writes and reads them."""
+    """PyYAML with the numbers of YAML 1.2: `1e-05` is a float, as DVC writes and reads it."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -36,14 +51,20 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
-        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"
+        r"|^[-+]?\.(inf|Inf|INF)$"
+        r"|^\.(nan|NaN|NAN)$"
     ),
     list("-+0123456789."),
 )
 
 
-def load(path: Path = FILE) -> dict[str, Any]:
-    """The tree of `path`, every section and every profile checked."""
+def load(path: Path = FILE) -> Tree:
+    """Return the tree of `path`, every section and every profile checked.
+
+    Raises:
+        ParameterError: as `check`, and if there is no such file or it is not YAML.
+    """
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -54,80 +75,120 @@ def load(path: Path = FILE) -> dict[str, Any]:
 
 
 def parse(text: str, name: str = str(FILE)) -> Any:
-    """What a YAML 1.2 text stands for; messages call it `name`."""
+    """Return what a YAML 1.2 text stands for. Error messages call it `name`."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ParameterError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def check(tree: Any) -> dict[str, Any]:
-    """`tree` itself, every section and every profile checked. ParameterError names the leaf that is refused."""
+def check(tree: Any) -> Tree:
+    """Return `tree` itself, every section and every profile checked.
+
+    Raises:
+        ParameterError: names the parameter that is refused.
+    """
     if not isinstance(tree, dict):
         raise ParameterError(f"{FILE}: expected sections, found {type(tree).__name__}")
-    known = {"seed", "dataset", "profiles", *SECTIONS}
-    _refuse_unknown("", tree, known, known)
-    for name in ("seed", "dataset", "profiles"):
+    _refuse_unknown("", tree, (*GENERAL, *SECTIONS))
+    for name in GENERAL:
         if name not in tree:
             raise ParameterError(f"{FILE}: {name} is missing")
     if type(tree["seed"]) is not int or tree["seed"] < 0:
         raise ParameterError(f"{FILE}: seed: {tree['seed']!r} is not a whole number of at least 0")
-    if tree["dataset"] not in tree["profiles"]:
-        raise ParameterError(
-            f"{FILE}: dataset: {tree['dataset']!r} is not one of {', '.join(tree['profiles'])}"
-        )
-    for name, profile in tree["profiles"].items():
-        _refuse_unknown(f"profiles.{name}.", profile, set(SECTIONS), set(SECTIONS))
-        for section in profile:
-            leaves = {field.name for field in fields(SECTIONS[section])}
-            _refuse_unknown(f"profiles.{name}.{section}.", profile[section], leaves, leaves)
-    for section, kind in SECTIONS.items():
-        _settings(tree, section, kind)
+    if not isinstance(tree["profiles"], dict):
+        raise ParameterError(f"{FILE}: profiles: expected scales, found {tree['profiles']!r}")
+    _refuse_other("dataset", tree["dataset"], DATASETS)
+    _refuse_other("scale", tree["scale"], tree["profiles"])
+    for scale, profile in tree["profiles"].items():
+        _check_profile(scale, profile)
+    for name, kind in SECTIONS.items():
+        section(tree, name, kind)
     return tree
 
 
-def section(tree: dict[str, Any], name: str, kind: type[Settings]) -> Settings:
-    """The section `name` of a loaded tree as its dataclass `kind`."""
-    return _settings(tree, name, kind)
+def section(tree: Tree, name: str, kind: type[Settings]) -> Settings:
+    """Return the section `name` of a loaded tree as its dataclass `kind`.
 
-
-def _settings(tree: dict[str, Any], name: str, kind: type[Settings]) -> Settings:
-    own = tree.get(name) or {}
-    profile = tree["profiles"][tree["dataset"]].get(name) or {}
+    Raises:
+        ParameterError: names the parameter that is missing or out of range.
+    """
     hints = typing.get_type_hints(kind, include_extras=True)
-    _refuse_unknown(f"{name}.", own, set(hints), set(hints))
+    _refuse_unknown(f"{name}.", tree.get(name) or {}, hints)
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]
-        value = own.get(field.name)
-        where = f"{name}.{field.name}"
-        if value is None:
-            value, where = profile.get(field.name), f"profiles.{tree['dataset']}.{where}"
+        value, place = _lookup(tree, name, field.name)
         if value is None and not accepts_empty(hints[field.name]):
-            raise ParameterError(f"{FILE}: {name}.{field.name} is empty, and so is {where}")
+            places = " and ".join(f"{place}.{field.name}" for place, _ in _places(tree, name))
+            raise ParameterError(f"{FILE}: {places} are all empty, expected a value in one of them")
         try:
             values[field.name] = read_value(value, hints[field.name])
         except ValueError as error:
-            raise ParameterError(f"{FILE}: {where}: {error}") from None
+            raise ParameterError(f"{FILE}: {place}.{field.name}: {error}") from None
     try:
         return kind(**values)
     except ValueError as error:  # leaves that do not go together
         raise ParameterError(f"{FILE}: {error}") from None
 
 
-def _refuse_unknown(prefix: str, given: Any, known: set[str], guesses: set[str]) -> None:
-    if not isinstance(given, dict):
-        raise ParameterError(
-            f"{FILE}: {prefix.rstrip('.') or 'the file'}: expected keys, found {given!r}"
-        )
-    for key in given:
+def _places(tree: Tree, name: str) -> Iterator[tuple[str, Tree]]:
+    """Yield the places of a section's values, the first one first: the path and the leaves."""
+    scale = tree["scale"]
+    yield name, tree.get(name) or {}
+    for group in (tree["dataset"], "all"):
+        sections = tree["profiles"][scale].get(group) or {}
+        yield f"profiles.{scale}.{group}.{name}", sections.get(name) or {}
+
+
+def _lookup(tree: Tree, name: str, leaf: str) -> tuple[Any, str]:
+    """Return the first value of a leaf that is not empty, and the path of the section it is in."""
+    for place, leaves in _places(tree, name):
+        if leaves.get(leaf) is not None:
+            return leaves[leaf], place
+    return None, name
+
+
+def _check_profile(scale: str, profile: Any) -> None:
+    _check_keys(f"profiles.{scale}.", profile, ("all", *DATASETS))
+    for group, sections in profile.items():
+        names = PROFILE_OF_ALL if group == "all" else PROFILE_OF_ONE
+        _check_keys(f"profiles.{scale}.{group}.", sections, names)
+        for name, leaves in sections.items():
+            known = [field.name for field in fields(SECTIONS[name])]
+            _refuse_unknown(f"profiles.{scale}.{group}.{name}.", leaves, known)
+
+
+def _check_keys(prefix: str, node: Any, names: Iterable[str]) -> None:
+    """Refuse a key that is not in `names`, and a name without a key: DVC needs each of them."""
+    _refuse_unknown(prefix, node, names)
+    for name in names:
+        if name not in node:
+            raise ParameterError(f"{FILE}: {prefix}{name} is missing, expected at least {{}}")
+
+
+def _refuse_other(name: str, value: Any, choices: Iterable[str]) -> None:
+    if isinstance(value, str) and value in FORMER_DATASETS:
+        raise ParameterError(f"{FILE}: {name}: {value!r} is now {FORMER_DATASETS[value]}")
+    if not isinstance(value, str) or value not in choices:
+        raise ParameterError(f"{FILE}: {name}: {value!r} is not one of {', '.join(choices)}")
+
+
+def _refuse_unknown(prefix: str, leaves: Any, known: Iterable[str]) -> None:
+    if not isinstance(leaves, dict):
+        where = prefix.rstrip(".") or "the file"
+        raise ParameterError(f"{FILE}: {where}: expected keys, found {leaves!r}")
+    for key in leaves:
+        name = f"{prefix}{key}"
+        if name in FORMER_KEYS:
+            raise ParameterError(f"{FILE}: {name} is now {FORMER_KEYS[name]}")
         if key not in known:
-            near = difflib.get_close_matches(str(key), guesses, n=1)
+            near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            raise ParameterError(f"{FILE}: {prefix}{key} is not a parameter{hint}")
+            raise ParameterError(f"{FILE}: {name} is not a parameter{hint}")
 
 
 def main() -> None:
-    """Check `params.yaml` and say so (`make repro` does, before DVC touches anything)."""
+    """Check `params.yaml`; `make repro` does this before DVC touches anything."""
     try:
         load()
     except ParameterError as error:

@@ -1,7 +1,10 @@
-"""Every parameter of `params.yaml`, typed: one frozen dataclass a section.
+"""Every parameter of `params.yaml` with its type: one frozen dataclass for each section.
 
-What a leaf does, the paper's value and the tried range stand beside the leaf in `params.yaml`;
-here stand its type and the values that are accepted. What has `| None` may be empty.
+`params.yaml` says what a parameter does, the paper's value and the tried range. This file says
+which type it has and which values are accepted. A type with `| None` may be empty.
+
+No stage depends on this file (dvc.yaml): it holds types and ranges only, and DVC tracks the values
+themselves. So a changed range runs no stage again.
 """
 
 from dataclasses import dataclass
@@ -9,13 +12,21 @@ from typing import Annotated
 
 from stages.parts.run.values import between, each_of, more_than, one_of, positive, share
 
+DATASETS = ("sysu_mm01", "regdb", "llcm", "folder")
 RENDERED = ("sysu_mm01", "regdb", "llcm")
 SOURCES = ("market1501", "dukemtmc", "msmt17", "folder", "none")
+ARCHITECTURES = ("narrow", "resnet18", "resnet50")
+ASSIGNMENTS = ("transport", "argmax", "none")
+MODES = ("all", "indoor", "visible_to_infrared", "infrared_to_visible")
+SOLVERS = ("newton", "sinkhorn", "released")
+
+# Sections of `profiles`. DVC tracks these and no others: dvc.yaml lists each of them.
+PROFILE_OF_ALL = ("data", "images", "network", "spcl", "train", "den", "otla")
+PROFILE_OF_ONE = ("data", "spcl", "train", "den")
 
 
 @dataclass(frozen=True)
 class Data:
-    layout: Annotated[str, one_of(*RENDERED, "folder")]
     root: str
     source_root: str | None
     trial: Annotated[int, between(1, 10)]
@@ -29,7 +40,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Network:
-    architecture: Annotated[str, one_of("narrow", "resnet18", "resnet50")]
+    architecture: Annotated[str, one_of(*ARCHITECTURES)]
     weights: str  # none | imagenet | the path of a .safetensors file
     start: Annotated[str, one_of("pseudo_label", "weights")]
 
@@ -43,7 +54,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Synthesize:
-    layout: Annotated[str, one_of(*RENDERED, "sources", "none")]
+    layout: Annotated[str | None, one_of(*RENDERED, "sources", "none")]
     structure: str | None
     seed: Annotated[int, between(0, 2**31 - 1)]
     train_persons: Annotated[int, between(2, 533)]
@@ -126,25 +137,18 @@ class Den:
 
 @dataclass(frozen=True)
 class Otla:
-    assignment: Annotated[str, one_of("transport", "argmax", "none")]
+    assignment: Annotated[str, one_of(*ASSIGNMENTS)]
     delta: Annotated[float, positive()]
     label_prior: Annotated[str, one_of("uniform", "visible", "estimated")]
     prior_momentum: Annotated[float, share()]
     label_slack: Annotated[float, between(0, 1000)]
-    solver: Annotated[str, one_of("newton", "sinkhorn")]
-    stop: Annotated[str, one_of("marginal", "change")]
+    solver: Annotated[str, one_of(*SOLVERS)]
     tolerance: Annotated[float, more_than(0, 1)]
     max_iterations: Annotated[int | None, between(1, 10_000_000)]
     predict: Annotated[str, one_of("all", "visited")]
     predict_mode: Annotated[str, one_of("eval", "train")]
     label_lag: Annotated[int, between(0, 1)]
     infrared_from_epoch: Annotated[int, between(0, 10_000)]
-
-    def __post_init__(self) -> None:
-        if self.stop == "change" and self.solver != "sinkhorn":
-            raise ValueError(
-                f"otla.stop: change is a rule of otla.solver: sinkhorn, {self.solver} has none like it"
-            )
 
 
 @dataclass(frozen=True)
@@ -159,9 +163,7 @@ class Pal:
 
 @dataclass(frozen=True)
 class Evaluate:
-    modes: Annotated[
-        tuple[str, ...], each_of("all", "indoor", "visible_to_infrared", "infrared_to_visible")
-    ]
+    modes: Annotated[tuple[str, ...] | None, each_of(*MODES)]
     draws: Annotated[str, one_of("agw", "official")]
     official_draws: str | None
     trials: Annotated[int, between(1, 10)]

@@ -1,0 +1,181 @@
+"""The skeleton of a training that can be interrupted. Both training stages use it."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from stages.parts.run.checkpoint import Checkpoint, fingerprint
+from stages.parts.run.console import message
+from stages.parts.run.files import LOGS, append_line, resolve
+from stages.parts.run.stage import InputError
+from stages.parts.run.tensors import load_tensors
+
+Figures = dict[str, Any]
+
+
+class State(Protocol):
+    """All that a training changes. A checkpoint holds all of it."""
+
+    history: list[Figures]  # of each finished epoch; no figure in it is of the clock
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the state by name."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the rest of the state without the history, fit for JSON."""
+
+
+def open_checkpoint(stage: str, parameters: dict[str, Any], inputs: Iterable[Path]) -> Checkpoint:
+    """Return the checkpoint of a stage, and say which states of other runs are not used.
+
+    Args:
+        stage: the stage's name in dvc.yaml. The code that a state belongs to is the code that
+            dvc.yaml lists as the stage's dependencies.
+        parameters: all parameters that the training reads, with the seed.
+        inputs: the files that it reads.
+    """
+    files = [*inputs, *code_of(stage)]
+    checkpoint = Checkpoint(stage, fingerprint(parameters, files), parameters)
+    for line in checkpoint.refused():
+        message(f"{stage}: {line}")
+    return checkpoint
+
+
+def past_epochs(checkpoint: Checkpoint, last: int) -> list[Figures]:
+    """Return the figures of the epochs that a checkpoint holds, and say that the run goes on."""
+    stored = checkpoint.load()
+    if stored is None:
+        return []
+    history: list[Figures] = stored.facts["history"]
+    message(
+        f"{checkpoint.stage}: going on after epoch {len(history)} of {last} ({checkpoint.path})"
+    )
+    return history
+
+
+def code_of(stage: str) -> list[Path]:
+    """Return the files and folders of code that a stage depends on, as dvc.yaml lists them."""
+    dependencies = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]["deps"]
+    return [Path(path) for path in dependencies if path.startswith("stages/")]
+
+
+def run_epochs(
+    state: State,
+    one_epoch: Callable[[], tuple[Figures, Figures]],
+    last: int,
+    checkpoint: Checkpoint,
+    on_epoch_end: Callable[[Figures], None],
+) -> None:
+    """Train `state` until `last` epochs are finished; write the checkpoint after each epoch.
+
+    Args:
+        state: goes on after the epochs of its history.
+        one_epoch: trains one epoch; returns its figures, and those that are of the clock.
+        last: number of epochs, the finished ones included.
+        checkpoint: where the state is written.
+        on_epoch_end: gets all figures of each epoch.
+
+    Raises:
+        FloatingPointError: if `one_epoch` raises it; the message also names the epoch and says
+            where the state of the last finished epoch is.
+    """
+    for epoch in range(len(state.history), last):
+        try:
+            figures, times = one_epoch()
+        except FloatingPointError as error:
+            place = f"the state after epoch {epoch} is in {checkpoint.path}"
+            where = place if epoch else "no epoch was finished"
+            raise FloatingPointError(f"epoch {epoch + 1}, {error}; {where}") from None
+        state.history.append({"epoch": epoch + 1, **figures})
+        checkpoint.save(state.tensors(), state.facts() | {"history": state.history})
+        on_epoch_end(state.history[-1] | times)
+
+
+def log_times(stage: str, figures: Figures, names: Iterable[str]) -> None:
+    """Append the times `names` of an epoch to `logs/<stage>_epochs.jsonl`; epoch 1 begins anew."""
+    times = {name: round(figures[name], 4) for name in names}
+    line = {"epoch": figures["epoch"], **times}
+    append_line(LOGS / f"{stage}_epochs.jsonl", line, anew=figures["epoch"] == 1)
+
+
+class Means:
+    """Means of named scalars over the steps of an epoch. The sums stay on the scalars' device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Add the scalars of one step; every step has the same names."""
+        for name, term in terms.items():
+            value = term.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+
+    def of(self, names: Iterable[str]) -> dict[str, float | None]:
+        """Return the means, rounded to six digits; None for a name that was never added."""
+        means: dict[str, float | None] = dict.fromkeys(names)
+        for name in means.keys() & self._sums.keys():
+            means[name] = round(float(self._sums[name]) / self._steps, 6)
+        return means
+
+
+def check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
+    """Refuse a loss that is not finite.
+
+    Raises:
+        FloatingPointError: names the step and the terms that are not finite.
+    """
+    if torch.isfinite(loss):
+        return
+    wrong = [f"{name} = {term.item():g}" for name, term in terms.items() if not term.isfinite()]
+    listed = ", ".join(wrong) or "but every term is"
+    raise FloatingPointError(f"step {step}: the loss is not finite ({listed})")
+
+
+class Startable(Protocol):
+    """A network that a training can start from stored weights."""
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The part that ImageNet's weights are of."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Load the weights of a stored network. ValueError if they do not fit."""
+
+
+def weight_files(weights: str) -> list[Path]:
+    """Return the file that `network.weights` names, if it names one."""
+    return [] if weights in ("none", "imagenet") else [resolve(weights)]
+
+
+def load_weights(
+    network: Startable, weights: str, imagenet: Callable[[], dict[str, Tensor]]
+) -> None:
+    """Load what `network.weights` names into `network`: nothing, ImageNet's weights or a file's.
+
+    Args:
+        network: has its random initial weights.
+        weights: the parameter.
+        imagenet: returns the weights of the backbone.
+
+    Raises:
+        InputError: if the file is missing or does not fit.
+    """
+    if weights == "imagenet":
+        network.backbone.load_state_dict(imagenet())
+    for path in weight_files(weights):
+        restore(network, path)
+
+
+def restore(network: Startable, path: Path) -> None:
+    """Load the network that is stored at `path`. InputError if it is missing or does not fit."""
+    tensors, _ = load_tensors(path)
+    try:
+        network.restore(tensors)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None

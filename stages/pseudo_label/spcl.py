@@ -1,0 +1,235 @@
+"""SpCL: embed into the memory, cluster it, keep what is reliable, train against it; every epoch.
+
+The memory has a row for each class of the source and a row for each image of the target. Without a
+source the same loop also warms up, with every image as its own class.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.parts.agreement import agreement
+from stages.parts.clustering.density import cluster
+from stages.parts.clustering.memory import HybridMemory, class_rows
+from stages.parts.clustering.neighbours import jaccard_similarity
+from stages.parts.network.domain_norm import group_statistics, split_domains
+from stages.parts.network.embed import embed
+from stages.parts.network.head import Embedder, build
+from stages.parts.run.checkpoint import Stored, optimizer_tensors, restore_optimizer
+from stages.parts.run.console import busy, message, progress
+from stages.parts.run.settings import Spcl
+from stages.parts.run.stage import InputError
+from stages.parts.run.tensors import with_prefix, without_prefix
+from stages.parts.run.training import Figures, Means, check_finite
+from stages.pseudo_label.data import SPCL, Method, TrainingSet, joint_batches
+from stages.pseudo_label.schedule import learning_rate
+from stages.pseudo_label.self_paced import reliable_labels
+from stages.pseudo_label.warm_up import epoch_title, new_optimizer, set_rate
+
+STATISTICS_PASSES = 30  # batches that the target's running statistics are measured on
+
+
+@dataclass
+class State:
+    """All that SpCL changes."""
+
+    network: Embedder
+    memory: HybridMemory
+    optimizer: torch.optim.Optimizer
+    labels: np.ndarray  # (N,) int64, of the last clustering; -1 before the first
+    phase: str = SPCL
+    threshold: float | None = None  # of the independence; None before the first clustering
+    history: list[Figures] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the state by name."""
+        return {
+            **with_prefix("network.", self.network.state_dict()),
+            **optimizer_tensors(self.optimizer),
+            "memory.rows": self.memory.rows,
+            "memory.labels": self.memory.labels,
+            "labels": torch.from_numpy(self.labels),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the rest of the state, fit for JSON."""
+        return {"phase": self.phase, "threshold": self.threshold}
+
+
+def open_state(
+    start: Embedder,
+    data: TrainingSet,
+    method: Method,
+    stored: Stored | None = None,
+    phase: str = SPCL,
+) -> State:
+    """Return the stored state, or one before the first epoch of `phase`.
+
+    The network is that of `start`, on its device, without a classifier. Before the first epoch it
+    fills the memory, and there are no labels.
+    """
+    network = build(Embedder, 0, start.backbone.architecture)
+    network.restore(start.state_dict())
+    network.half_precision = start.half_precision
+    if phase == SPCL:
+        separate_statistics(network, data, method.spcl)
+    network.to(start.neck.weight.device).to(memory_format=torch.channels_last)
+    if stored is None:
+        memory = fill_memory(network, data, method)
+        labels = np.full(len(data.target.rows), -1)
+        return State(network, memory, new_optimizer(network, method), labels, phase)
+    network.load_state_dict(without_prefix("network.", stored.tensors))
+    memory = new_memory(
+        stored.tensors["memory.rows"], stored.tensors["memory.labels"], network, method
+    )
+    optimizer = new_optimizer(network, method)
+    restore_optimizer(optimizer, stored.tensors)
+    return State(network, memory, optimizer, stored.tensors["labels"].numpy(), **stored.facts)
+
+
+def new_memory(rows: Tensor, labels: Tensor, network: Embedder, method: Method) -> HybridMemory:
+    """Return a memory of unit rows (L, D) with labels (L,), on the network's device."""
+    momentum, temperature = method.spcl.momentum, method.spcl.temperature
+    return HybridMemory(rows.to(_device(network)), labels, momentum, temperature)
+
+
+def separate_statistics(network: Embedder, data: TrainingSet, settings: Spcl) -> None:
+    """Give batch normalization SpCL's form: a pair for two domains, statistics over groups."""
+    group = settings.statistics_group
+    if data.source is not None:
+        split_domains(network, group)
+    elif group is not None:
+        group_statistics(network, group)
+
+
+def fill_memory(network: Embedder, data: TrainingSet, method: Method) -> HybridMemory:
+    """Return a memory with unit rows: the mean of each source class, then each target image.
+
+    Every row has a label of its own. A network that a warm-up trained has seen the source only. It
+    embeds the source as it is, and the target after the target's statistics are measured.
+    """
+    settings = method.spcl
+    device = _device(network)
+    parts = []
+    if data.source is not None:
+        embeddings = embed(network, data.source.clean(settings, device))  # (N_source, D)
+        parts.append(class_rows(embeddings, torch.from_numpy(data.source.persons)))  # (C, D)
+        if settings.warmup_epochs:
+            measure_statistics(network, data, method)
+    parts.append(embed(network, data.target.clean(settings, device)))  # (N, D)
+    rows = torch.cat(parts)  # (C + N, D)
+    return new_memory(rows, torch.arange(len(rows)), network, method)
+
+
+@torch.no_grad()
+def measure_statistics(network: Embedder, data: TrainingSet, method: Method) -> None:
+    """Measure the running statistics of both domains on STATISTICS_PASSES batches of each.
+
+    No weight changes.
+    """
+    network.train()
+    own_classes = np.arange(len(data.target.rows))
+    draw = ("statistics", 0, STATISTICS_PASSES)
+    batches = joint_batches(data, method, own_classes, draw, _device(network))
+    title = "pseudo_label: measuring batch statistics"
+    for images, _ in progress(batches, title, "batch", STATISTICS_PASSES):
+        network(images)
+
+
+def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures, Figures]:
+    """Cluster (not in the warm-up), then train; return the figures, and those of the clock."""
+    started = time.perf_counter()
+    quality = relabel(state, data, method) if state.phase == SPCL else {}
+    clustered = time.perf_counter()
+    losses = train_epoch(state, data, method)
+    times = {
+        "cluster_seconds": clustered - started,
+        "train_seconds": time.perf_counter() - clustered,
+    }
+    return {"phase": state.phase, **quality, **losses}, times
+
+
+def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
+    """Cluster the target's memory rows at three radii, keep what is reliable, label the memory.
+
+    Returns:
+        Figures of the labels. They are the only use of the true identities.
+
+    Raises:
+        InputError: if the first clustering finds no cluster.
+    """
+    settings = method.spcl
+    classes = data.source_classes
+    normal, tight, loose = _clusterings(state.memory.rows[classes:].cpu().numpy(), settings)
+    if state.threshold is None and normal.max(initial=-1) < 0:
+        raise InputError(
+            f"the first clustering of {len(normal)} images found no cluster at spcl.radius "
+            f"{settings.radius}: raise spcl.warmup_epochs, or start from trained weights "
+            "(network.weights)"
+        )
+    quantile = settings.independence_quantile
+    reliable = reliable_labels(normal, tight, loose, state.threshold, quantile)
+    state.threshold = float(reliable.threshold)
+
+    # labels of the memory: the source's classes, then the target's clusters and single images
+    memory_labels = np.concatenate([np.arange(classes), classes + reliable.labels])  # (C + N,)
+    state.memory.labels = torch.from_numpy(memory_labels)
+    sizes = np.bincount(reliable.labels)
+    state.labels = np.where(sizes[reliable.labels] > 1, reliable.labels, -1)  # (N,)
+
+    quality = agreement(state.labels, data.target.persons)
+    if not quality["clusters"]:
+        message(
+            f"pseudo_label: epoch {len(state.history) + 1} has no cluster at spcl.radius "
+            f"{settings.radius}: every image is a class of its own"
+        )
+    return {name: round(value, 6) for name, value in quality.items()}
+
+
+def _clusterings(rows: np.ndarray, settings: Spcl) -> list[np.ndarray]:
+    """Return the labels (N,) of rows (N, D) at the normal, the tighter and the looser radius."""
+    tight = settings.radius - settings.radius_gap
+    loose = settings.radius + settings.radius_gap
+    with busy(f"pseudo_label: clustering {len(rows)} images"):
+        # Pairs beyond the loosest radius are of no use; early in training they are the most.
+        floor = max(0.0, 1 - loose - 1e-3)
+        similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=floor)  # (N, N)
+        radii = (settings.radius, tight, loose)
+        return [cluster(similarity, radius, settings.min_samples) for radius in radii]
+
+
+def train_epoch(state: State, data: TrainingSet, method: Method) -> Figures:
+    """Train `spcl.steps` steps; return the mean loss of each domain and the learning rate.
+
+    Raises:
+        FloatingPointError: at the first loss that is not finite.
+    """
+    settings = method.spcl
+    names = ["loss_target"] if data.source is None else ["loss_source", "loss_target"]
+    epoch = len(state.history)
+    rate = learning_rate(epoch, settings)
+    set_rate(state.optimizer, rate)
+    labels = state.memory.labels[data.source_classes :].cpu().numpy()  # (N,)
+    means = Means()
+    state.network.train()
+    draw = ("train", epoch, settings.steps)
+    batches = joint_batches(data, method, labels, draw, _device(state.network))
+    title = epoch_title(epoch, settings.warmup_epochs + settings.epochs)
+    for step, (images, indices) in enumerate(progress(batches, title, "step", settings.steps), 1):
+        embeddings = state.network(images).split(settings.batch)  # (B, D) of each domain
+
+        state.optimizer.zero_grad(set_to_none=True)
+        losses = state.memory.step(list(zip(embeddings, indices, strict=True)))  # with backward
+        terms = dict(zip(names, losses, strict=True))
+        check_finite(torch.stack(losses).sum(), terms, step)
+        state.optimizer.step()
+        means.add(terms)
+    return {**means.of(("loss_source", "loss_target")), "learning_rate": rate}
+
+
+def _device(network: Embedder) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,113 @@
+"""The warm-up on a labeled source: cross-entropy and triplet loss before the first clustering.
+
+Without a source there are no labels to learn; `spcl.py` then warms up with every image as its own
+class.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stages.parts.losses.triplet import batch_hard_triplet
+from stages.parts.network.head import Embedder, IdentityNetwork, build
+from stages.parts.run import seeds
+from stages.parts.run.checkpoint import Stored, optimizer_tensors, restore_optimizer
+from stages.parts.run.console import progress
+from stages.parts.run.tensors import with_prefix, without_prefix
+from stages.parts.run.training import Figures, Means, check_finite
+from stages.pseudo_label.data import WARM_UP, Method, TrainingSet, joint_batches
+from stages.pseudo_label.schedule import learning_rate
+
+
+@dataclass
+class State:
+    """All that the warm-up on a source changes."""
+
+    network: IdentityNetwork
+    optimizer: torch.optim.Optimizer
+    history: list[Figures] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the state by name."""
+        network = with_prefix("network.", self.network.state_dict())
+        return network | optimizer_tensors(self.optimizer)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the rest of the state, fit for JSON."""
+        return {"phase": WARM_UP}
+
+
+def open_state(
+    start: Embedder, data: TrainingSet, method: Method, stored: Stored | None = None
+) -> State:
+    """Return the stored state, or one before the first epoch.
+
+    The network is `start`, on its device, with a classifier of the source's classes.
+    """
+    seed = seeds.derive(method.seed, "pseudo_label", "classifier")
+    architecture = start.backbone.architecture
+    network = build(IdentityNetwork, seed, architecture, data.source_classes)
+    network.restore(start.state_dict())
+    network.half_precision = start.half_precision
+    network.to(start.neck.weight.device).to(memory_format=torch.channels_last)
+    state = State(network, new_optimizer(network, method))
+    if stored is not None:
+        network.load_state_dict(without_prefix("network.", stored.tensors))
+        restore_optimizer(state.optimizer, stored.tensors)
+        state.history = stored.facts["history"]
+    return state
+
+
+def new_optimizer(network: Embedder, method: Method) -> torch.optim.Optimizer:
+    """Return Adam over everything that learns, with L2 decay on all of it, as in SpCL."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    rate, decay = method.spcl.learning_rate, method.spcl.weight_decay
+    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+
+
+def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures, Figures]:
+    """Train `spcl.steps` steps on the source; return the figures, and those of the clock.
+
+    Raises:
+        FloatingPointError: at the first loss that is not finite.
+    """
+    started = time.perf_counter()
+    settings = method.spcl
+    device = state.network.classifier.weight.device
+    epoch = len(state.history)
+    rate = learning_rate(epoch, settings)
+    set_rate(state.optimizer, rate)
+    means = Means()
+    state.network.train()
+    draw = ("train", epoch, settings.steps)
+    batches = joint_batches(data, method, None, draw, device)
+    title = epoch_title(epoch, settings.warmup_epochs + settings.epochs)
+    for step, (images, indices) in enumerate(progress(batches, title, "step", settings.steps), 1):
+        labels = indices[0].to(device)  # (B,)
+        outputs = state.network.outputs(images)  # logits (B, C), pooled (B, D)
+        cross_entropy = functional.cross_entropy(outputs.logits, labels)
+        loss = cross_entropy + batch_hard_triplet(outputs.pooled, labels)
+
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        check_finite(loss, {"loss_source": loss}, step)
+        state.optimizer.step()
+        means.add({"loss_source": loss})
+    losses = means.of(("loss_source", "loss_target"))
+    figures = {"phase": WARM_UP, **losses, "learning_rate": rate}
+    return figures, {"cluster_seconds": 0.0, "train_seconds": time.perf_counter() - started}
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def epoch_title(epoch: int, epochs: int) -> str:
+    """Return what the progress bar of an epoch says; `epoch` counts from 0."""
+    return f"pseudo_label: epoch {epoch + 1}/{epochs}"
