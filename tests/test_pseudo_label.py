@@ -3,36 +3,42 @@
 import copy
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from torch.nn import functional
 
 from stages.parts.clustering.memory import HybridMemory
-from stages.parts.images.store import ImageStore, create_pixels
+from stages.parts.images.store import ImageStore
 from stages.parts.images.table import read_table, write_table
 from stages.parts.losses.triplet import batch_hard_triplet
 from stages.parts.network.backbone import build_backbone
 from stages.parts.network.domain_norm import DomainNorm, keep_target
 from stages.parts.network.embed import embed
 from stages.parts.network.head import Embedder, IdentityNetwork, build
-from stages.parts.run import checkpoint, files, seeds
+from stages.parts.run import files, seeds
 from stages.parts.run.checkpoint import Checkpoint, optimizer_tensors
-from stages.parts.run.settings import Spcl
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors, save_tensors
+from stages.parts.run.training import run_epochs
 from stages.pseudo_label import __main__ as stage
-from stages.pseudo_label import loop
-from stages.pseudo_label.data import Domain, check, domain
+from stages.pseudo_label import loop, spcl, warm_up
+from stages.pseudo_label.data import (
+    Method,
+    TrainingSet,
+    VisibleImages,
+    check,
+    joint_batches,
+    visible_images,
+)
+from stages.pseudo_label.schedule import learning_rate
+from tests import builders
 
-REPOSITORY = Path(__file__).parents[1]
-PARAMS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
 PERSONS, HEIGHT, WIDTH = 6, 32, 16
+CPU = torch.device("cpu")
 SMALL = {
     "epochs": 2,
     "steps": 3,
@@ -49,29 +55,8 @@ USL = {"source": "none", "statistics_group": 4}
 MODES = {"uda": {}, "usl": USL}
 
 
-def make_store(folder, images, seed):
-    """An image store of (person, camera, modality, split) tuples: a color for each person, the same in all stores."""
-    rows = [
-        (row, f"cam{camera}/{person:04d}/{row:04d}.jpg", person, camera, modality, split)
-        for row, (person, camera, modality, split) in enumerate(images)
-    ]
-    folder.mkdir(parents=True)
-    table = pd.DataFrame(rows, columns=["row", "path", "person", "camera", "modality", "split"])
-    write_table(table, folder / "table.csv")
-    colors = np.random.default_rng(7).integers(
-        30, 220, (200, 2, 3)
-    )  # of the upper and the lower half
-    noise = np.random.default_rng(seed)
-    pixels = create_pixels(folder / "pixels.npy", len(rows), HEIGHT, WIDTH)
-    for row, (person, *_) in enumerate(images):
-        picture = np.repeat(colors[person], HEIGHT // 2, axis=0)[:, None, :]
-        pixels[row] = (picture + noise.normal(0, 12, (HEIGHT, WIDTH, 3))).clip(0, 255)
-    pixels.flush()
-    (folder / "files.csv").write_text("row,bytes,sha256\n")
-
-
 def make_target(cameras=(1, 4), persons=PERSONS, count=6):
-    """`data/images/target`: persons 10, 11, … seen by two visible cameras, one infrared; and two test persons."""
+    """`data/images/target`: persons 10, 11, … in two visible cameras, one infrared; test persons."""
     images = [
         (10 + person, camera, "visible", "val" if person == 1 else "train")
         for camera in cameras
@@ -81,10 +66,10 @@ def make_target(cameras=(1, 4), persons=PERSONS, count=6):
     # Between the rows of training, so that rows and memory positions differ.
     images[3:3] = [(10 + person, 3, "infrared", "train") for person in range(persons)]
     images += [
-        (30 + person, camera, "visible", "gallery") for camera in cameras for person in range(2)
+        (30 + person, camera, "visible", "gallery") for camera in cameras for person in (0, 1)
     ]
-    images += [(30 + person, 3, "infrared", "query") for person in range(2)]
-    make_store(stage.TARGET, images, 1)
+    images += [(30 + person, 3, "infrared", "query") for person in (0, 1)]
+    builders.store(stage.TARGET, images, HEIGHT, WIDTH)
 
 
 def make_source(persons=PERSONS, count=6):
@@ -94,34 +79,25 @@ def make_source(persons=PERSONS, count=6):
         for person in range(persons)
         for number in range(count)
     ]
-    make_store(stage.SOURCE, [*images, (150, 1, "visible", "query")] if persons else [], 2)
+    test = [(150, 1, "visible", "query")] if persons else []
+    builders.store(stage.SOURCE, images + test, HEIGHT, WIDTH)
 
 
 def write_params(seed=0, **sections):
     """`params.yaml` of the repository with SMALL and the given leaves, {section: {leaf: value}}."""
-    tree = copy.deepcopy(PARAMS)
-    tree |= {
-        "dataset": "synthetic",
-        "seed": seed,
-        "profiles": {"synthetic": tree["profiles"]["synthetic"]},
-    }
-    tree["device"] |= {"name": "cpu", "precision": "float32", "threads": 1}
-    tree["spcl"] |= SMALL | sections.get("spcl", {})
-    for section in ("network", "train"):
-        tree[section] |= sections.get(section, {})
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    changes = {"seed": seed, "device.name": "cpu", "device.precision": "float32"}
+    changes["device.threads"] = 1
+    sections["spcl"] = SMALL | sections.get("spcl", {})
+    for name, leaves in sections.items():
+        changes |= {f"{name}.{leaf}": value for leaf, value in leaves.items()}
+    builders.write_parameters(Path.cwd(), changes)
 
 
-def enter(folder, patch):
-    """Work in `folder`, which sees the code that checkpoints are keyed by."""
-    folder.mkdir(exist_ok=True)
-    patch.chdir(folder)
-    patch.setattr(files, "ROOT", Path("."))
-    patch.setattr(checkpoint, "CHECKPOINTS", Path(".ckpt"))
-    patch.setattr(
-        loop, "measure_statistics", partial(loop.measure_statistics, passes=3)
-    )  # 30 are half of such a run
-    Path("stages").symlink_to(REPOSITORY / "stages")
+def prepare(patch):
+    """Make the pictures in the current folder; a short measurement of statistics is enough."""
+    patch.setattr(spcl, "STATISTICS_PASSES", 3)  # 30 are half of such a run
+    make_target()
+    make_source()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,26 +110,19 @@ def one_thread():
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path):
     """A folder with pictures; call it to write the parameters: `project(seed=1, spcl={...})`."""
-    enter(tmp_path / "project", monkeypatch)
-    make_target()
-    make_source()
-    return write_params
+    with builders.workplace(tmp_path / "project") as patch:
+        prepare(patch)
+        yield write_params
 
 
 def outputs():
     """Every file that DVC tracks, as bytes by name."""
-    files = [
-        stage.LABELS,
-        stage.NETWORK,
-        stage.METRICS.with_suffix(".json"),
-        stage.METRICS / "epochs.csv",
-    ]
-    return {
-        str(file): file.read_bytes()
-        for file in [*files, *sorted(Path(stage.METRICS, "plots").rglob("*.tsv"))]
-    }
+    paths = [stage.LABELS, stage.NETWORK, stage.METRICS.with_suffix(".json")]
+    paths += [stage.METRICS / "epochs.csv"]
+    paths += sorted(Path(stage.METRICS, "plots").rglob("*.tsv"))
+    return {str(path): path.read_bytes() for path in paths}
 
 
 def labels():
@@ -175,10 +144,8 @@ def finished(tmp_path_factory):
     """Outputs of a run in each mode that nothing interrupted."""
     found = {}
     for mode, change in MODES.items():
-        with pytest.MonkeyPatch.context() as patch:
-            enter(tmp_path_factory.mktemp("finished") / mode, patch)
-            make_target()
-            make_source()
+        with builders.workplace(tmp_path_factory.mktemp("finished") / mode) as patch:
+            prepare(patch)
             write_params(spcl=change)
             stage.main()
             found[mode] = outputs()
@@ -188,16 +155,23 @@ def finished(tmp_path_factory):
 
 def settings(**change):
     """Stage 1's settings in SpCL's own numbers."""
-    empty = dict.fromkeys(field.name for field in dataclasses.fields(Spcl))
-    own = {name: value for name, value in PARAMS["spcl"].items() if value is not None}
-    return Spcl(**(empty | PARAMS["profiles"]["sysu_mm01"]["spcl"] | own | change))
+    return dataclasses.replace(builders.settings("spcl", {"scale": "paper"}), **change)
 
 
 def task(seed=0, **change):
-    """A task on the pictures here, without `main`."""
-    given = settings(**(SMALL | {"height": None, "width": None, "statistics_group": None} | change))
-    source = None if given.source == "none" else domain(ImageStore(stage.SOURCE))
-    return loop.Task(given, domain(ImageStore(stage.TARGET)), source, torch.device("cpu"), seed)
+    """Data and method on the pictures here, without `main`."""
+    sizes = {"height": HEIGHT, "width": WIDTH, "statistics_group": None}
+    method = Method(settings(**(SMALL | sizes | change)), seed)
+    target = visible_images(ImageStore(stage.TARGET))
+    has_source = method.spcl.source != "none"
+    source = visible_images(ImageStore(stage.SOURCE)) if has_source else None
+    return TrainingSet(target, source), method
+
+
+def run(start, data, method, last, checkpoint=None):
+    """Stage 1 in this process."""
+    checkpoint = checkpoint or Checkpoint("x", "y")
+    return loop.find_labels(start, data, method, last, checkpoint, lambda _: None)
 
 
 # What comes out
@@ -217,29 +191,28 @@ def test_labels_are_those_of_the_last_clustering_and_the_network_is_the_one_afte
     project, monkeypatch
 ):
     clusterings, trained = [], []
-    relabel, train_epoch = loop.relabel, loop.train_epoch
+    relabel, train_epoch = spcl.relabel, spcl.train_epoch
 
-    def clustered(state, task):
-        figures = relabel(state, task)
-        clusterings.append((len(trained), state.labels.copy(), task.target.rows))
+    def clustered(state, data, method):
+        figures = relabel(state, data, method)
+        clusterings.append((len(state.history), state.labels.copy(), data.target.rows))
         return figures
 
-    def taught(state, task):
-        figures = train_epoch(state, task)
+    def trained_epoch(state, data, method):
+        figures = train_epoch(state, data, method)
         trained.append({name: value.clone() for name, value in state.network.state_dict().items()})
         return figures
 
-    monkeypatch.setattr(loop, "relabel", clustered)
-    monkeypatch.setattr(loop, "train_epoch", taught)
+    monkeypatch.setattr(spcl, "relabel", clustered)
+    monkeypatch.setattr(spcl, "train_epoch", trained_epoch)
     project(spcl={"epochs": 3})
     stage.main()
     assert [before for before, _, _ in clusterings] == [2, 3, 4]
     _, last, rows = clusterings[-1]
     written = pd.read_csv(stage.LABELS)
     assert list(written["row"]) == sorted(rows) == list(true_persons()["row"])
-    assert dict(zip(written["row"], written["label"], strict=True)) == dict(
-        zip(rows, last, strict=True)
-    )
+    by_row = dict(zip(written["row"], written["label"], strict=True))
+    assert by_row == dict(zip(rows, last, strict=True))
     tensors, facts = load_tensors(stage.NETWORK)
     assert facts == {
         "architecture": "narrow",
@@ -276,7 +249,7 @@ def test_figures_are_of_the_labels_that_are_written(project, finished):
 
 
 def test_colors_are_found(project):
-    """The pictures are easy: what the warm-up learns on other persons tells these apart nearly everywhere."""
+    """The pictures are easy: what the warm-up learns on other persons tells these apart."""
     project(spcl={"warmup_epochs": 4, "steps": 8, "k1": 12, "k2": 3, "epochs": 1})
     stage.main()
     first = epochs().iloc[4]  # the few steps that follow only disturb it
@@ -362,17 +335,18 @@ def test_killed_after_every_epoch_gives_the_same_bytes(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("epoch", [0, 1, 2, 3])
 def test_killed_within_an_epoch_gives_the_same_bytes(project, finished, mode, epoch, monkeypatch):
-    train_epoch = loop.train_epoch
-
-    def train_and_die(state, task):
-        figures = train_epoch(state, task)
-        if state.epoch == epoch:
-            raise Killed
-        return figures
-
     project(spcl=MODES[mode])
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_epoch", train_and_die)
+        for phase in (warm_up, spcl):
+            train = phase.one_epoch
+
+            def train_and_die(state, data, method, train=train):
+                figures = train(state, data, method)
+                if len(state.history) == epoch:
+                    raise Killed
+                return figures
+
+            patch.setattr(phase, "one_epoch", train_and_die)
         with pytest.raises(Killed):
             stage.main()
     stage.main()
@@ -388,27 +362,20 @@ def test_killed_while_the_results_are_written_gives_the_same_bytes(project, fini
         patch.setattr(files, "write_text", die)
         with pytest.raises(Killed):
             stage.main()
-    monkeypatch.setattr(loop, "train_epoch", die)  # nothing is left to train
+    monkeypatch.setattr(spcl, "one_epoch", die)  # nothing is left to train
     stage.main()
     assert outputs() == finished["uda"]
 
 
 @pytest.mark.parametrize("threshold", [None, 0.1 + 0.2])
 def test_a_checkpoint_holds_the_whole_state(project, threshold):
-    given, checkpoint = task(statistics_group=4), Checkpoint("x", "y")
-    state = loop.State(
-        build(Embedder, 5, "narrow"),
-        np.arange(len(given.target.rows)),
-        epoch=3,
-        threshold=threshold,
-    )
-    state.history = [{"epoch": 3, "ari": 1 / 3, "clusters": 7, "loss_source": None}]
-    loop.begin(state, given, warming=False)
-    loop.train_epoch(state, given)
-    loop.save(state, checkpoint)
-    again = loop.State(build(Embedder, 6, "narrow"), np.zeros(0))
-    assert loop.restore(again, given, checkpoint)
-    assert (again.epoch, again.threshold, again.history) == (3, threshold, state.history)
+    (data, method), checkpoint = task(statistics_group=4), Checkpoint("x", "y")
+    state = spcl.open_state(build(Embedder, 5, "narrow"), data, method)
+    state.labels, state.threshold = np.arange(len(data.target.rows)), threshold
+    state.history = [{"epoch": 1, "ari": 1 / 3, "clusters": 7, "loss_source": None}]
+    run_epochs(state, lambda: (spcl.train_epoch(state, data, method), {}), 2, checkpoint, print)
+    again = spcl.open_state(build(Embedder, 6, "narrow"), data, method, checkpoint.load())
+    assert (len(again.history), again.threshold, again.history) == (2, threshold, state.history)
     assert np.array_equal(again.labels, state.labels)
     for name in ("rows", "labels"):
         assert torch.equal(getattr(again.memory, name), getattr(state.memory, name))
@@ -431,7 +398,7 @@ def test_other_inputs_do_not_go_on_from_this_state(project, change, monkeypatch,
     }
     project(**given)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_write", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr(stage, "_write_network", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             stage.main()
     if change == "seed":
@@ -461,11 +428,10 @@ def test_the_exported_network_is_the_targets_branch(project, monkeypatch):
     kept = []
 
     def keep(network):
-        target = domain(ImageStore(stage.TARGET))
-        pictures = list(target.clean(task().settings, torch.device("cpu")))
-        kept.append(
-            (embed(network, pictures), sum(isinstance(m, DomainNorm) for m in network.modules()))
-        )
+        data, method = task()
+        pictures = list(data.target.clean(method.spcl, CPU))
+        pairs = sum(isinstance(module, DomainNorm) for module in network.modules())
+        kept.append((embed(network, pictures), pairs))
         for module in network.modules():
             if isinstance(module, DomainNorm):
                 assert not torch.equal(module.source.running_mean, module.target.running_mean)
@@ -479,7 +445,8 @@ def test_the_exported_network_is_the_targets_branch(project, monkeypatch):
     assert set(tensors) == set(plain.state_dict())
     assert {name.split(".")[0] for name in tensors} == {"backbone", "neck"}
     plain.restore(tensors)
-    pictures = domain(ImageStore(stage.TARGET)).clean(task().settings, torch.device("cpu"))
+    data, method = task()
+    pictures = data.target.clean(method.spcl, CPU)
     expected, pairs = kept[0]
     assert pairs > 10
     torch.testing.assert_close(embed(plain, pictures), expected, rtol=0, atol=1e-6)
@@ -505,77 +472,73 @@ def test_groups_change_the_network_with_a_source_and_without(project, finished):
 
 
 def test_no_warm_up_starts_with_both_branches_equal(project):
-    """As SpCL does from ImageNet weights: the network is not touched before the first clustering."""
-    given = task(warmup_epochs=0)
+    """As SpCL does from ImageNet weights: the network is untouched before the first clustering."""
+    data, method = task(warmup_epochs=0)
     network = build(Embedder, 5, "narrow")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    state = loop.State(network, np.full(len(given.target.rows), -1))
-    loop.begin(state, given, warming=False)
-    branches = [m for m in state.network.modules() if isinstance(m, DomainNorm)]
+    state = spcl.open_state(network, data, method)
+    branches = [module for module in state.network.modules() if isinstance(module, DomainNorm)]
     assert branches
     for branch in branches:
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(branch.source.buffers(), branch.target.buffers(), strict=True)
-        )
+        pairs = zip(branch.source.buffers(), branch.target.buffers(), strict=True)
+        assert all(torch.equal(source, target) for source, target in pairs)
     after = keep_target(state.network).state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_the_memory_begins_with_class_means_and_images(project):
-    """With a warm-up the source's rows are those of the network that learnt it, statistics of the source included."""
+    """With a warm-up the source's rows are those of the network that learnt the source."""
     for warmup in (0, 2):
-        given = task(warmup_epochs=warmup)
+        data, method = task(warmup_epochs=warmup)
         network = build(Embedder, 5, "narrow")
-        given_source = embed(network, given.source.clean(given.settings, given.device))
-        state = loop.State(network, np.full(len(given.target.rows), -1))
-        loop.begin(state, given, warming=False)
+        source = embed(network, data.source.clean(method.spcl, CPU))
+        state = spcl.open_state(network, data, method)
         rows = state.memory.rows
-        assert rows.shape == (PERSONS + len(given.target.rows), 128)
+        assert rows.shape == (PERSONS + len(data.target.rows), 128)
         for number in range(PERSONS):
-            mean = given_source[given.source.persons == number].mean(0)
+            mean = source[data.source.persons == number].mean(0)
             torch.testing.assert_close(rows[number], mean / mean.norm(), rtol=0, atol=1e-5)
-        images = embed(state.network, given.target.clean(given.settings, given.device))
+        images = embed(state.network, data.target.clean(method.spcl, CPU))
         torch.testing.assert_close(rows[PERSONS:], images, rtol=0, atol=1e-5)
         assert state.memory.labels.tolist() == list(range(len(rows)))
         measured = not torch.equal(state.network.neck.target.running_mean, torch.zeros(128))
-        assert measured == (warmup > 0), (
-            "the target's statistics, which a warm-up on the source did not see"
-        )
+        # the target's statistics, which a warm-up on the source did not see
+        assert measured == (warmup > 0)
 
 
 def test_the_warm_up_learns_the_source_and_leaves_the_target_alone(project, finished):
-    """Its last epoch's state does not change with the target's pictures; its classifier is gone afterwards."""
+    """Its last state does not change with the target's pictures; its classifier goes afterwards."""
     found = []
     for _ in range(2):
-        given = task()
-        state = loop.State(build(Embedder, 5, "narrow"), np.full(len(given.target.rows), -1))
-        loop.run(state, given, Checkpoint("x", "y"), lambda _: None, 2)
-        assert isinstance(state.network, IdentityNetwork)
-        assert state.network.classifier.out_features == PERSONS
-        assert (state.labels == -1).all()
-        assert state.history[1]["loss_source"] < state.history[0]["loss_source"]
-        found.append(state.network.state_dict())
+        data, method = task()
+        result = run(build(Embedder, 5, "narrow"), data, method, 2)
+        Checkpoint("x", "y").delete()
+        assert isinstance(result.network, IdentityNetwork)
+        assert result.network.classifier.out_features == PERSONS
+        assert (result.labels == -1).all()
+        assert result.history[1]["loss_source"] < result.history[0]["loss_source"]
+        found.append(result.network.state_dict())
         np.load(stage.TARGET / "pixels.npy", mmap_mode="r+")[:] = 0
     assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
-    plain = loop.without_classifier(state.network)
+    data, method = task(source="none")
+    plain = spcl.open_state(result.network, data, method).network
     assert type(plain) is Embedder
     assert all(torch.equal(found[0][name], value) for name, value in plain.state_dict().items())
 
 
 def test_a_step_of_the_warm_up_is_cross_entropy_and_triplet(project):
-    given = task()
-    network = loop.with_classifier(build(Embedder, 5, "narrow"), given)
+    data, method = task()
+    network = warm_up.open_state(build(Embedder, 5, "narrow"), data, method).network
     torch.nn.init.normal_(network.classifier.weight)
-    (images, (persons,)) = next(iter(loop.joint_batches(given, None, "train", 0, 1)))
+    (images, (persons,)) = next(iter(joint_batches(data, method, None, ("train", 0, 1), CPU)))
     assert images.shape[0] == SMALL["batch"], "the target is left out"
+    network.train()
     outputs = copy.deepcopy(network).outputs(images)
-    expected = functional.cross_entropy(outputs.logits, persons) + batch_hard_triplet(
-        outputs.pooled, persons
-    )
-    assert float(loop.supervised_step(network, images, persons)) == pytest.approx(
-        float(expected.detach())
-    )
+    triplet = batch_hard_triplet(outputs.pooled, persons)
+    expected = functional.cross_entropy(outputs.logits, persons) + triplet
+    loss = warm_up.source_loss(network, images, persons)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()))
+    loss.backward()
     assert network.classifier.weight.grad.any()
     assert network.backbone.conv1.weight.grad.any()
 
@@ -609,7 +572,7 @@ def test_another_size_of_the_network_input(project, finished, monkeypatch):
 
 def test_learning_rates_of_spcl():
     given = settings(warmup_epochs=0)
-    rates = [loop.learning_rate(epoch, given) for epoch in range(51)]
+    rates = [learning_rate(epoch, given) for epoch in range(51)]
     assert rates == pytest.approx([3.5e-4] * 20 + [3.5e-5] * 20 + [3.5e-6] * 11)
 
 
@@ -617,7 +580,7 @@ def test_learning_rates_of_spcl():
 def test_learning_rates_of_a_warm_up(warmup, late):
     """Only epochs within its last quarter are slow; SpCL's own schedule starts behind it."""
     given = settings(warmup_epochs=warmup, warmup_rate=0.5)
-    rates = [loop.learning_rate(epoch, given) for epoch in range(warmup + 21)]
+    rates = [learning_rate(epoch, given) for epoch in range(warmup + 21)]
     assert rates == pytest.approx(
         [0.5] * (warmup - late) + [0.05] * late + [3.5e-4] * 20 + [3.5e-5]
     )
@@ -648,7 +611,7 @@ def test_adam_runs_at_the_rate_of_the_epoch(project, monkeypatch):
 
 @pytest.mark.parametrize("setting", ["semi-supervised", "supervised"])
 def test_true_labels_need_no_clustering(project, setting, monkeypatch):
-    monkeypatch.setattr(loop, "relabel", lambda *_: pytest.fail("clusters are not asked for"))
+    monkeypatch.setattr(spcl, "relabel", lambda *_: pytest.fail("clusters are not asked for"))
     project(train={"setting": setting}, network={"start": "pseudo_label"})
     stage.main()
     persons = true_persons()["person"].to_numpy()
@@ -680,7 +643,7 @@ def test_images_come_in_the_order_of_their_paths(project):
     table = read_table(stage.TARGET / "table.csv")
     table["path"] = [f"{name:04d}.jpg" for name in np.random.default_rng(0).permutation(len(table))]
     write_table(table, stage.TARGET / "table.csv")
-    found = domain(ImageStore(stage.TARGET))
+    found = visible_images(ImageStore(stage.TARGET))
     chosen = table.loc[found.rows]
     assert list(chosen["path"]) == sorted(chosen["path"])
     assert set(chosen["split"]) == {"train", "val"}
@@ -690,38 +653,39 @@ def test_images_come_in_the_order_of_their_paths(project):
 
 
 def test_batches_are_source_then_target_with_their_memory_rows(project, monkeypatch):
-    """And the pictures are those of the rows: without augmentation a memory row finds its picture."""
-    monkeypatch.setattr(Domain, "augmented", lambda self, indices, settings, device, _: self.pictures(
-        indices, settings, device))  # fmt: skip
-    given = task()
-    count = len(given.target.rows)
-    clusters = np.arange(count) // 12
-    batches = list(loop.joint_batches(given, clusters, "train", 3, 7))
+    """And the pictures are those of the rows: without augmentation a row finds its picture."""
+
+    def without_augmentation(images, positions, settings, device, _):
+        return images.resized(positions, settings, device)
+
+    monkeypatch.setattr(VisibleImages, "augmented", without_augmentation)
+    data, method = task()
+    target = data.target
+    clusters = np.arange(len(target.rows)) // 12
+    batches = list(joint_batches(data, method, clusters, ("train", 3, 7), CPU))
     assert len(batches) == 7, "exactly as many as asked for, from as many passes as it takes"
     for images, (of_source, of_target) in batches:
         assert images.shape == (24, 3, HEIGHT, WIDTH)
         assert of_source.shape == of_target.shape == (12,)
         assert int(of_source.max()) < PERSONS <= int(of_target.min())
-        position = of_target.numpy() - PERSONS
-        assert torch.equal(
-            images[12:], given.target.pictures(position, given.settings, given.device)
-        )
+        positions = of_target.numpy() - PERSONS
+        assert torch.equal(images[12:], target.resized(positions, method.spcl, CPU))
         assert np.unique(of_source.numpy(), return_counts=True)[1].tolist() == [4, 4, 4]
-        groups = position.reshape(3, 4)
+        groups = positions.reshape(3, 4)
         assert (clusters[groups] == clusters[groups[:, :1]]).all()
-        anchor, others = given.target.cameras[groups[:, :1]], given.target.cameras[groups[:, 1:]]
+        anchor, others = target.cameras[groups[:, :1]], target.cameras[groups[:, 1:]]
         mixed = [
-            len(set(given.target.cameras[clusters == label])) > 1
-            for label in clusters[groups[:, 0]]
+            len(set(target.cameras[clusters == label])) > 1 for label in clusters[groups[:, 0]]
         ]
         assert (anchor != others)[mixed].all(), "positives come from other cameras"
 
 
 def test_epochs_and_domains_draw_differently(project):
-    given = task()
-    clusters = np.arange(len(given.target.rows)) // 12
+    data, method = task()
+    clusters = np.arange(len(data.target.rows)) // 12
     draws = [
-        next(iter(loop.joint_batches(given, clusters, "train", epoch, 1)))[1] for epoch in (2, 2, 3)
+        next(iter(joint_batches(data, method, clusters, ("train", epoch, 1), CPU)))[1]
+        for epoch in (2, 2, 3)
     ]
     assert all(torch.equal(a, b) for a, b in zip(draws[0], draws[1], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(draws[0], draws[2], strict=True))
@@ -731,36 +695,37 @@ def test_epochs_and_domains_draw_differently(project):
 
 
 def clustered(rows, source_rows=0, **change):
-    """A state whose memory holds `rows` (N, D) behind `source_rows` rows of a source, and its task."""
-    persons = np.arange(len(rows)) // 4
-    target = Domain(None, np.arange(len(rows)), persons, np.zeros(len(rows), np.int64))
-    source = Domain(
-        None, np.arange(source_rows), np.arange(source_rows), np.zeros(source_rows, np.int64)
-    )
-    given = loop.Task(
-        settings(**change), target, source if source_rows else None, torch.device("cpu"), 0
-    )
-    before = torch.nn.functional.normalize(torch.ones(source_rows, rows.shape[1]))
+    """A state whose memory holds `rows` (N, D) behind rows of a source, and its data and method."""
+
+    def images(persons):
+        return VisibleImages(None, np.arange(len(persons)), persons, np.zeros_like(persons))
+
+    source = images(np.arange(source_rows)) if source_rows else None
+    data = TrainingSet(images(np.arange(len(rows)) // 4), source)
+    before = functional.normalize(torch.ones(source_rows, rows.shape[1]))
     stacked = torch.cat([before, torch.from_numpy(rows)])
     memory = HybridMemory(stacked, torch.arange(len(stacked)))
-    return loop.State(Embedder("narrow"), np.full(len(rows), -1), memory=memory), given
+    network = Embedder("narrow")
+    optimizer = torch.optim.Adam(network.parameters())
+    state = spcl.State(network, memory, optimizer, np.full(len(rows), -1))
+    return state, data, Method(settings(**change), seed=0)
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_golden_labels_of_two_epochs(gold, size):
-    """The memory's labels with a source of seven classes, and what SpCL's second epoch makes of the threshold."""
+    """The memory's labels with a source of seven classes, and the second epoch's threshold."""
     points, paced = gold(f"spcl/jaccard_{size}.npz"), gold(f"spcl/selfpaced_{size}.npz")
-    state, given = clustered(points["features"], source_rows=7)
-    loop.relabel(state, given)
+    state, *given = clustered(points["features"], source_rows=7)
+    spcl.relabel(state, *given)
     assert np.array_equal(state.memory.labels[:7], np.arange(7))
     assert np.array_equal(state.memory.labels[7:], paced["uda_e0_pseudo_labels"])
     assert state.threshold == pytest.approx(float(paced["e0_indep_thres"]))
     expected = paced["e0_pseudo_labels"]
     alone = np.bincount(expected)[expected] == 1
     assert np.array_equal(state.labels, np.where(alone, -1, expected)), "exported: outliers are -1"
-    second, given = clustered(paced["e1_features"])
+    second, *given = clustered(paced["e1_features"])
     second.threshold = state.threshold
-    figures = loop.relabel(second, given)
+    figures = spcl.relabel(second, *given)
     assert np.array_equal(second.memory.labels, paced["e1_pseudo_labels"])
     assert figures["clusters"] == int(paced["e1_n_clusters"])
     assert second.threshold == state.threshold, "taken from the first clustering, for all epochs"
@@ -769,8 +734,8 @@ def test_golden_labels_of_two_epochs(gold, size):
 def test_golden_export(gold):
     """The images that OTLA's second stage keeps, and their labels, are those with a label here."""
     points, export = gold("spcl/jaccard_small.npz"), gold("spcl/otla_export.npz")
-    state, given = clustered(points["features"])
-    loop.relabel(state, given)
+    state, *given = clustered(points["features"])
+    spcl.relabel(state, *given)
     assert np.array_equal(state.labels >= 0, export["small_consumer_mask"])
     compact = np.unique(state.labels[state.labels >= 0], return_inverse=True)[1]
     assert np.array_equal(compact, export["small_consumer_labels"])
@@ -784,7 +749,7 @@ def all_noise(count):
 
 
 def test_no_cluster_in_the_first_epoch(project, monkeypatch):
-    monkeypatch.setattr(loop, "cluster", lambda similarity, *_: all_noise(similarity.shape[0]))
+    monkeypatch.setattr(spcl, "cluster", lambda similarity, *_: all_noise(similarity.shape[0]))
     project(spcl={"warmup_epochs": 1})
     with pytest.raises(
         InputError, match=r"first clustering of 72 images found no cluster at spcl\.radius 0\.55"
@@ -795,15 +760,15 @@ def test_no_cluster_in_the_first_epoch(project, monkeypatch):
 
 @pytest.mark.parametrize("bad", [2, 3])
 def test_all_noise_in_a_later_epoch(project, bad, monkeypatch, capsys):
-    """The epoch goes on with every image as its own class; the labels say -1 only when it was the last one."""
-    calls, cluster = [], loop.cluster
+    """The epoch goes on with every image as its own class; only the last one's labels are -1."""
+    calls, cluster = [], spcl.cluster
 
     def sometimes(similarity, radius, min_samples):
         calls.append(radius)
         noise = (len(calls) - 1) // 3 == bad - 1
         return all_noise(similarity.shape[0]) if noise else cluster(similarity, radius, min_samples)
 
-    monkeypatch.setattr(loop, "cluster", sometimes)
+    monkeypatch.setattr(spcl, "cluster", sometimes)
     project(spcl={"epochs": 3, "warmup_epochs": 1})
     stage.main()
     assert f"epoch {1 + bad} has no cluster at spcl.radius 0.55" in capsys.readouterr().out
@@ -833,7 +798,8 @@ def test_images_that_do_not_divide_by_the_batch(project):
     [
         (
             {"k1": 73},
-            r"spcl\.k1: 73 neighbours exceed the 72 visible training images of data/images/target/table\.csv",
+            r"spcl\.k1: 73 neighbours exceed the 72 visible training images of "
+            r"data/images/target/table\.csv",
         ),
         ({"k2": 7}, r"spcl\.k2: 7 exceeds spcl\.k1, 6"),
         (
@@ -842,7 +808,8 @@ def test_images_that_do_not_divide_by_the_batch(project):
         ),
         (
             {"batch": 25},
-            r"spcl\.batch: 25 exceeds the 24 images that 6 identities of data/images/source/table\.csv giv",
+            r"spcl\.batch: 25 exceeds the 24 images that 6 identities of "
+            r"data/images/source/table\.csv giv",
         ),
         (
             {"statistics_group": 5},
@@ -859,39 +826,36 @@ def test_images_that_do_not_divide_by_the_batch(project):
 def test_parameters_that_do_not_fit_are_refused_before_the_first_epoch(
     project, change, message, monkeypatch
 ):
-    monkeypatch.setattr(loop, "train_epoch", lambda *_: pytest.fail("hours of warm-up for nothing"))
+    monkeypatch.setattr(stage, "find_labels", lambda *_: pytest.fail("hours for nothing"))
     project(spcl=change)
     with pytest.raises(InputError, match=message):
         stage.main()
 
 
 def test_a_small_target_is_no_fault_where_only_the_source_is_learnt(project):
-    given = task(batch=16, k1=100, statistics_group=5)
-    few = dataclasses.replace(given.target, rows=given.target.rows[:3])
-    check(given.settings, few, given.source, given.settings.warmup_epochs)
-    check(dataclasses.replace(given.settings, batch=512), few, given.source, 0)
+    data, method = task(batch=16, k1=100, statistics_group=5)
+    few = dataclasses.replace(data.target, rows=data.target.rows[:3])
+    warmup = method.spcl.warmup_epochs
+    check(method.spcl, TrainingSet(few, data.source), warmup)
+    check(dataclasses.replace(method.spcl, batch=512), TrainingSet(few, data.source), 0)
     with pytest.raises(InputError, match=r"spcl\.batch: 16 exceeds the 3 visible"):
-        check(given.settings, few, None, given.settings.warmup_epochs)
+        check(method.spcl, TrainingSet(few, None), warmup)
 
 
-def test_a_source_with_one_identity(tmp_path, monkeypatch):
-    enter(tmp_path / "one", monkeypatch)
-    make_target()
+def test_a_source_with_one_identity(project):
     make_source(persons=1)
-    write_params()
+    project()
     with pytest.raises(
         InputError, match=r"source/table\.csv: all visible training images show one identity, exp"
     ):
         stage.main()
 
 
-def test_an_empty_source_is_missed_only_where_it_is_wanted(tmp_path, monkeypatch):
-    enter(tmp_path / "none", monkeypatch)
-    make_target()
+def test_an_empty_source_is_missed_only_where_it_is_wanted(project):
     make_source(persons=0)
-    write_params(spcl=USL | {"warmup_epochs": 0, "epochs": 1, "radius": 0.7})
+    project(spcl=USL | {"warmup_epochs": 0, "epochs": 1, "radius": 0.7})
     stage.main()
-    write_params()
+    project()
     with pytest.raises(
         InputError, match=r"data/images/source/table\.csv: no visible training images"
     ):
@@ -899,23 +863,27 @@ def test_an_empty_source_is_missed_only_where_it_is_wanted(tmp_path, monkeypatch
 
 
 def test_one_cluster_fills_a_batch_with_repetition(project):
-    given = task()
-    one_cluster = np.zeros(len(given.target.rows), np.int64)
-    images, (_, indices) = next(iter(loop.joint_batches(given, one_cluster, "train", 2, 1)))
-    assert len(indices) == given.settings.batch == len(images) // 2
+    data, method = task()
+    one_cluster = np.zeros(len(data.target.rows), np.int64)
+    batches = joint_batches(data, method, one_cluster, ("train", 2, 1), CPU)
+    images, (_, indices) = next(iter(batches))
+    assert len(indices) == method.spcl.batch == len(images) // 2
     assert len(set(indices.tolist())) > 1
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(project, monkeypatch):
-    monkeypatch.setattr(loop, "batch_hard_triplet", lambda pooled, _: pooled.sum() * torch.nan)
+    monkeypatch.setattr(warm_up, "batch_hard_triplet", lambda pooled, _: pooled.sum() * torch.nan)
     project()
-    with pytest.raises(FloatingPointError, match="epoch 1: the loss is not finite"):
+    message = (
+        r"epoch 1, step 1: the loss is not finite \(loss_source = nan\); no epoch was finished"
+    )
+    with pytest.raises(FloatingPointError, match=message):
         stage.main()
 
 
 def test_weights_that_do_not_fit(project):
     project(network={"weights": "nowhere.safetensors"})
-    with pytest.raises(InputError, match=r"network\.weights: nowhere\.safetensors: .*not here"):
+    with pytest.raises(InputError, match=r"network\.weights: nowhere\.safetensors is not here"):
         stage.main()
     save_tensors(Path("wide.safetensors"), {"backbone.conv1.weight": torch.zeros(8, 3, 3, 3)})
     project(network={"weights": "wide.safetensors"})

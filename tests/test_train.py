@@ -1,6 +1,5 @@
-"""Cross-modal training on a few small pictures: same bytes, going on, what it may see, and what each switch does."""
+"""Cross-modal training on a few small pictures: same bytes, what it may see, each switch."""
 
-import copy
 import os
 import shutil
 import subprocess
@@ -13,36 +12,31 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from stages.parts.assignment.bank import LabelBank
 from stages.parts.assignment.transport import solve
 from stages.parts.images.augment import normalize
-from stages.parts.images.store import ImageStore, create_pixels
+from stages.parts.images.store import ImageStore
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.backbone import build_backbone
 from stages.parts.network.head import Embedder, IdentityNetwork, build
-from stages.parts.run import checkpoint, files, params, seeds
-from stages.parts.run.checkpoint import CHECKPOINTS, Checkpoint
-from stages.parts.run.files import write_text
+from stages.parts.run import params, seeds
+from stages.parts.run.checkpoint import Checkpoint
+from stages.parts.run.files import write_csv
 from stages.parts.run.settings import SECTIONS
 from stages.parts.run.stage import InputError, run_stage
 from stages.parts.run.tensors import load_tensors, save_tensors
 from stages.train import __main__ as train
 from stages.train import loop
-from stages.train.data import training_set
+from stages.train.data import Method, TrainingSet, training_set
 from stages.train.schedule import learning_rate
+from tests import builders
 
-ROOT = Path(__file__).parents[1]
 PERSONS, TEST_PERSONS, IMAGES = 6, 2, 6
 SMALL = {
     "seed": 3,
-    "dataset": "synthetic",
     "device.name": "cpu",
     "device.threads": 1,
-    "network.architecture": "narrow",
-    "network.weights": "none",
-    "network.start": "pseudo_label",
     "train.epochs": 3,
     "train.steps": 2,
     "train.persons": 2,
@@ -53,158 +47,116 @@ SMALL = {
     "train.milestones": [2],
     "otla.infrared_from_epoch": 1,
 }
-TREE = yaml.load((ROOT / "params.yaml").read_text(), params._Loader)
-TREE["profiles"] = {"synthetic": TREE["profiles"]["synthetic"]}  # the others only cost reading
 TABLE, PIXELS = train.IMAGES / "table.csv", train.IMAGES / "pixels.npy"
 
 
 class Project:
-    """A folder with what the earlier stages leave behind, in which the stage is run."""
+    """The current folder with what the earlier stages leave behind, in which the stage is run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "stages").symlink_to(ROOT / "stages")
-        write_images(folder / train.IMAGES)
-        rows = ImageStore(folder / train.IMAGES).rows("train", "visible")
+    def __init__(self) -> None:
+        self.folder = Path.cwd()
+        write_images(train.IMAGES)
+        rows = ImageStore(train.IMAGES).rows("train", "visible")
         self.write_labels(rows, np.arange(len(rows)) // IMAGES)
         start = build(Embedder, 7, "narrow")
-        save_tensors(
-            folder / train.PSEUDO_LABEL_NETWORK, start.state_dict(), {"architecture": "narrow"}
-        )
+        facts = {"architecture": "narrow"}
+        save_tensors(train.PSEUDO_LABEL_NETWORK, start.state_dict(), facts)
         self.set()
 
     def set(self, **changes: Any) -> None:
         """Write params.yaml: the repository's with SMALL and `changes` (`otla__delta=5`)."""
-        tree = copy.deepcopy(TREE)
-        for name, value in (
-            SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-        ).items():
-            *way, leaf = name.split(".")
-            (tree[way[0]] if way else tree)[leaf] = value
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        named = {name.replace("__", "."): value for name, value in changes.items()}
+        builders.write_parameters(self.folder, SMALL | named)
 
     def write_labels(self, rows: np.ndarray, labels: np.ndarray) -> None:
         """Write data/labels/visible.csv."""
-        path = self.folder / train.VISIBLE_LABELS
-        write_text(path, pd.DataFrame({"row": rows, "label": labels}).to_csv(index=False))
+        write_csv(train.VISIBLE_LABELS, pd.DataFrame({"row": rows, "label": labels}))
 
     def run(self, **changes: Any) -> dict[str, bytes]:
         """Train with these parameters; all that was written, by path."""
         self.set(**changes)
-        for path in (self.folder / train.METRICS, self.folder / "models/network.safetensors"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.rmtree(train.METRICS, ignore_errors=True)
+        train.NETWORK.unlink(missing_ok=True)
         train.main()
         return self.outputs()
 
     def outputs(self) -> dict[str, bytes]:
         """What the stage has written, by path."""
-        files = [train.NETWORK, train.INFRARED_LABELS, train.COUNTS, train.ATTENTION]
-        files += [train.METRICS.with_suffix(".json")]
-        files += sorted(path for path in train.METRICS.rglob("*") if path.is_file())
-        return {str(path): path.read_bytes() for path in files}
+        paths = [train.NETWORK, train.INFRARED_LABELS, train.COUNTS, train.ATTENTION]
+        paths += [train.METRICS.with_suffix(".json")]
+        paths += sorted(path for path in train.METRICS.rglob("*") if path.is_file())
+        return {str(path): path.read_bytes() for path in paths}
 
     def epochs(self) -> pd.DataFrame:
         """metrics/train/epochs.csv."""
-        return pd.read_csv(self.folder / train.METRICS / "epochs.csv")
+        return pd.read_csv(train.METRICS / "epochs.csv")
 
     def infrared(self) -> pd.DataFrame:
         """data/labels/infrared.csv."""
-        return pd.read_csv(self.folder / train.INFRARED_LABELS)
+        return pd.read_csv(train.INFRARED_LABELS)
 
-    def method(self) -> loop.Method:
+    def method(self) -> Method:
         """The parameters as the loop gets them."""
-        tree = params.load(self.folder / "params.yaml")
+        tree = params.load()
         sections = {
             name: params.section(tree, name, SECTIONS[name])
             for name in ("train", "den", "otla", "pal")
         }
-        return loop.Method(**sections, seed=tree["seed"])  # type: ignore[arg-type]
+        return Method(**sections, seed=tree["seed"])  # type: ignore[arg-type]
+
+    def data(self) -> TrainingSet:
+        """What the loop trains on."""
+        return training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, self.method().train)
+
+    def state(self, network: IdentityNetwork | None = None) -> loop.State:
+        """A state before the first epoch, of a network of its own or the given one."""
+        data = self.data()
+        network = network or IdentityNetwork("narrow", data.classes)
+        return loop.new_state(network, data, self.method(), torch.device("cpu"))
+
+    def train(self, state: loop.State, on_epoch_end: Callable[..., None] = lambda _: None) -> None:
+        """Train a state in this process."""
+        loop.run(state, self.data(), self.method(), Checkpoint("test", "key"), on_epoch_end)
 
     def log_predictions(self) -> torch.Tensor:
         """What the stored network says of the infrared training images, log P (R, C)."""
-        tensors, _ = load_tensors(self.folder / train.NETWORK)
+        tensors, _ = load_tensors(train.NETWORK)
         network = IdentityNetwork("narrow", len(tensors["classifier.weight"])).eval()
         network.load_state_dict(tensors, strict=False)
-        store = ImageStore(self.folder / train.IMAGES)
+        store = ImageStore(train.IMAGES)
+        images = normalize(store.batch(store.rows("train", "infrared")))
         with torch.no_grad():
-            return network.predict(
-                normalize(store.batch(store.rows("train", "infrared")))
-            ).log_softmax(1)
+            return network.predict(images).log_softmax(1)
 
 
-def write_images(folder: Path, height: int = 32, width: int = 16) -> None:
-    """PERSONS people to train on and TEST_PERSONS to test on, IMAGES visible and infrared pictures of each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
-    lines: list[dict[str, Any]] = []
-    for person in range(PERSONS + TEST_PERSONS):
-        for modality, camera in (("visible", 1), ("infrared", 3)):
-            split = (
-                "train"
-                if person < PERSONS
-                else {"visible": "gallery", "infrared": "query"}[modality]
-            )
-            for image in range(IMAGES):
-                path = f"cam{camera}/{person:04d}/{image:04d}.jpg"
-                given = (len(lines), path, 10 + person, camera, modality, split)
-                lines.append(
-                    dict(
-                        zip(
-                            ("row", "path", "person", "camera", "modality", "split"),
-                            given,
-                            strict=True,
-                        )
-                    )
-                )
-    write_table(pd.DataFrame(lines), folder / "table.csv")
-    pixels = create_pixels(folder / "pixels.npy", len(lines), height, width)
-    looks = random.integers(0, 256, (PERSONS + TEST_PERSONS, height, width, 3))
-    for line in lines:
-        noisy = looks[line["person"] - 10] + random.normal(0, 30, looks[0].shape)
-        if line["modality"] == "infrared":
-            noisy = noisy.mean(2, keepdims=True)
-        pixels[line["row"]] = noisy.clip(0, 255).astype(np.uint8)
-    pixels.flush()
-    (folder / "files.csv").write_text("row,bytes,sha256\n")
+def write_images(folder: Path, height: int = 32) -> None:
+    """People to train on and to test on, IMAGES visible and IMAGES infrared pictures of each."""
+    test_split = {"visible": "gallery", "infrared": "query"}
+    images = [
+        (10 + person, camera, modality, "train" if person < PERSONS else test_split[modality])
+        for person in range(PERSONS + TEST_PERSONS)
+        for modality, camera in (("visible", 1), ("infrared", 3))
+        for _ in range(IMAGES)
+    ]
+    builders.store(folder, images, height)
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    with Prepared(tmp_path) as found:
-        yield found
-
-
-class Prepared:
-    """A project as the current folder, its checkpoints inside, torch's threads restored after."""
-
-    def __init__(self, folder: Path) -> None:
-        self.project, self.patch, self.threads = (
-            Project(folder),
-            pytest.MonkeyPatch(),
-            torch.get_num_threads(),
-        )
-
-    def __enter__(self) -> Project:
-        self.patch.chdir(self.project.folder)
-        self.patch.setattr(files, "ROOT", Path("."))
-        self.patch.setattr(checkpoint, "CHECKPOINTS", Path(".ckpt"))
-        return self.project
-
-    def __exit__(self, *_: object) -> None:
-        self.patch.undo()
-        torch.set_num_threads(self.threads)
+    with builders.workplace(tmp_path / "project"):
+        yield Project()
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What an uninterrupted run with SMALL writes."""
-    with Prepared(tmp_path_factory.mktemp("plain")) as plain:
-        return plain.run()
+    with builders.workplace(tmp_path_factory.mktemp("plain") / "project"):
+        return Project().run()
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
-    """What the loop passes on while it trains: rows of pictures, labels of batches, the bank after each epoch."""
+    """What the loop passes on: rows of pictures, labels of batches, the bank after each epoch."""
     found: dict[str, list[Any]] = {"rows": [], "labels": [], "bank": []}
 
     def spy(name: str, keep: Callable[..., Any], after: bool = False) -> None:
@@ -220,7 +172,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
         monkeypatch.setattr(loop, name, wrapper)
 
-    spy("pictures", lambda store, rows, *_, **__: found["rows"].append(rows))
+    spy("augmented", lambda store, rows, *_, **__: found["rows"].append(rows))
     spy(
         "loss_terms",
         lambda outputs, modality, visible, infrared, *_: found["labels"].append(
@@ -264,7 +216,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_tell", interrupt)
+        patch.setattr(train, "print_summary", interrupt)
         with pytest.raises(KeyboardInterrupt):
             project.run()
     assert len(list(Path(".ckpt").iterdir())) == 1
@@ -277,9 +229,11 @@ def test_a_killed_process_goes_on_to_the_same_bytes(project, expected):
     """SIGKILL after the second epoch: no clean-up of any kind has run."""
     kill = (
         "import os, signal\nfrom stages.train import __main__ as train\n"
-        "train._tell = lambda figures, _: figures['epoch'] == 2 and os.kill(os.getpid(), signal.SIGKILL)\ntrain.main()"
+        "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train.print_summary = lambda figures, _: figures['epoch'] == 2 and kill()\n"
+        "train.main()"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(builders.ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("DVC_ROOT", None)
     done = subprocess.run(
         [sys.executable, "-c", kill], env=environment, capture_output=True, text=True
@@ -297,7 +251,7 @@ def interrupted(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: An
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_tell", interrupt)
+        patch.setattr(train, "print_summary", interrupt)
         with pytest.raises(KeyboardInterrupt):
             project.run(**changes)
 
@@ -312,8 +266,8 @@ def test_a_checkpoint_of_other_parameters_is_left_alone(
     name, value = next(iter(changes.items()))
     assert "going on after" not in said
     assert (
-        f"not going on from {next(Path('.ckpt').iterdir())}: {name.replace('__', '.')} {value} there, "
-        in said
+        f"not going on from {next(Path('.ckpt').iterdir())}: "
+        f"{name.replace('__', '.')} {value} there, " in said
     )
     assert len(list(Path(".ckpt").iterdir())) == 1
 
@@ -332,7 +286,7 @@ def test_a_checkpoint_under_another_s_name_is_refused(project, monkeypatch):
 
 def test_a_checkpoint_without_parameters_is_left_alone(project, expected, capsys):
     """Files of early versions have none; their name is never that of a run of today."""
-    save_tensors(CHECKPOINTS / "train-0123.safetensors", {"x": torch.ones(1)}, {"epoch": 1})
+    save_tensors(Path(".ckpt/train-0123.safetensors"), {"x": torch.ones(1)}, {"epoch": 1})
     assert differing(project.run(), expected) == set()
     assert (
         "not going on from .ckpt/train-0123.safetensors: it names no parameters"
@@ -341,7 +295,7 @@ def test_a_checkpoint_without_parameters_is_left_alone(project, expected, capsys
 
 
 def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys):
-    """Labels, images of another size under the same table, and the start weights under the same name."""
+    """Labels, images of another size under the same table, other weights under the same name."""
     weights = {"network__start": "weights", "network__weights": "start.safetensors"}
     shutil.copy(train.PSEUDO_LABEL_NETWORK, "start.safetensors")
 
@@ -352,7 +306,7 @@ def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys
     def other_weights() -> None:
         save_tensors(Path("start.safetensors"), build(Embedder, 8, "narrow").state_dict())
 
-    for change in (other_labels, lambda: write_images(train.IMAGES, 40, 16), other_weights):
+    for change in (other_labels, lambda: write_images(train.IMAGES, 40), other_weights):
         interrupted(project, monkeypatch, **weights)
         change()
         project.run(**weights)
@@ -376,7 +330,7 @@ def test_infrared_identities_are_for_the_figures_only(project, setting):
     )
     write_table(table, TABLE)
     changed = differing(project.run(train__setting=setting), before)
-    accuracy = {"accuracy_argmax.tsv", "accuracy_transport.tsv"}
+    accuracy = {"accuracy_argmax.tsv", "accuracy.tsv"}
     assert changed & accuracy
     assert changed <= accuracy | {"epochs.csv", "train.json", "metrics.json"}
     columns = [name for name in epochs if "accuracy" not in name]
@@ -405,9 +359,9 @@ def test_validation_identities_are_trained_on(project, expected):
 
 
 def test_batches_pair_the_modalities_by_visible_label_and_bank(project, seen):
-    """Line 5: from the second epoch on both halves of a batch have the labels of the epoch before, without lag."""
+    """Line 5: from the second epoch on both halves have the labels of the epoch before."""
     project.run()
-    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, project.method().train)
+    data = project.data()
     visible = dict(zip(data.visible_rows.tolist(), data.visible_labels.tolist(), strict=True))
     halves = zip(seen["rows"][::2], seen["rows"][1::2], seen["labels"], strict=True)
     for step, (visible_rows, infrared_rows, (labels, infrared_labels)) in enumerate(halves):
@@ -452,7 +406,8 @@ def test_argmax_labels_are_the_most_likely_ones(project):
     assert project.infrared()["label"].tolist() == label.tolist()
     np.testing.assert_allclose(project.infrared()["confidence"], confidence, atol=1e-5)
     epochs = project.epochs()
-    assert epochs[["accuracy_transport", "transport_iterations"]].isna().all(axis=None)
+    assert epochs["accuracy"].equals(epochs["accuracy_argmax"])
+    assert epochs["assignment_iterations"].isna().all()
     assert epochs["ce_infrared"].notna().tolist() == [False, True, True]
 
 
@@ -460,7 +415,7 @@ def test_without_assignment_infrared_images_never_have_labels(project, seen):
     project.run(otla__assignment="none", otla__infrared_from_epoch=0)
     assert all(infrared is None for _, infrared in seen["labels"])
     epochs = project.epochs()
-    assert epochs[["ce_infrared", "triplet_infrared", "accuracy_transport"]].isna().all(axis=None)
+    assert epochs[["ce_infrared", "triplet_infrared", "accuracy"]].isna().all(axis=None)
     assert epochs[["discriminator", "alignment", "accuracy_argmax"]].notna().all(axis=None)
 
 
@@ -511,12 +466,10 @@ def test_without_den_the_discriminator_and_its_necks_stay_as_they_were(project):
 
 def trained(project: Project) -> tuple[loop.State, dict[str, torch.Tensor]]:
     """A state after training in this process, and its network's tensors before."""
-    method = project.method()
-    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
-    network = build(IdentityNetwork, 1, "narrow", data.classes)
+    network = build(IdentityNetwork, 1, "narrow", PERSONS)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
-    loop.run(state, data, method, Checkpoint("test", "key"), lambda _: None)
+    state = project.state(network)
+    project.train(state)
     return state, before
 
 
@@ -524,8 +477,7 @@ def test_the_discriminator_sees_all_levels_or_the_last(project, expected):
     sizes = build_backbone("narrow").sizes
     for levels, width in (("all", sum(sizes)), ("last", sizes[-1])):
         project.set(den__levels=levels)
-        network = IdentityNetwork("narrow", 3)
-        state = loop.new_state(network, 5, project.method(), torch.device("cpu"))
+        state = project.state()
         assert state.discriminator.first.in_features == width
     assert "network.safetensors" in differing(project.run(den__levels="last"), expected)
     assert project.epochs()["discriminator"].notna().all()
@@ -543,10 +495,7 @@ def test_the_last_level_is_the_identity_neck_s_output(project, monkeypatch):
     monkeypatch.setattr(
         loop, "reverse_gradient", lambda x, strength: given.append(x) or original(x, strength)
     )
-    method = project.method()
-    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
-    state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
-    loop.run(state, data, method, Checkpoint("test", "key"), lambda _: None)
+    project.train(project.state(network))
     assert len(behind) == len(given) == 2
     assert all(torch.equal(one, other) for one, other in zip(behind, given, strict=True))
 
@@ -567,7 +516,7 @@ def test_no_two_epochs_draw_from_the_same_stream(project, monkeypatch):
 
 
 def test_the_reversal_counts_steps(project):
-    """2 / (1 + exp(-tau · step / max_steps)) - 1 at the epoch's last step; `den.step` counts for one batch."""
+    """2 / (1 + exp(-tau · step / max_steps)) - 1 at the epoch's last step."""
     project.run(den__tau=4.0, den__max_steps=100, den__step=5)
     wanted = [2 / (1 + np.exp(-4 * step / 100)) - 1 for step in (10, 20, 30)]
     np.testing.assert_allclose(project.epochs()["reversal"], wanted, atol=1e-6)
@@ -577,25 +526,23 @@ def test_learning_rates_of_both_groups_follow_the_schedule(project):
     project.set(
         train__backbone_rate=0.2, train__warmup_epochs=2, train__milestones=[2], train__epochs=3
     )
-    method = project.method()
-    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, method.train)
-    network = IdentityNetwork("narrow", data.classes)
-    state = loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu"))
+    state = project.state()
     rates: list[list[float]] = []
 
-    def watch(figures: dict[str, Any]) -> None:
-        rates.append(
-            [figures["learning_rate"], *(group["lr"] for group in state.optimizer.param_groups)]
-        )
+    def on_epoch_end(figures: dict[str, Any]) -> None:
+        groups = [group["lr"] for group in state.optimizer.param_groups]
+        rates.append([figures["learning_rate"], *groups])
 
-    loop.run(state, data, method, Checkpoint("test", "key"), watch)
+    project.train(state, on_epoch_end)
     wanted = [learning_rate(epoch, 0.01, 2, [2], 0.1) for epoch in range(3)]
     np.testing.assert_allclose(wanted, [0.005, 0.01, 0.001])
     np.testing.assert_allclose(rates, [[rate, 0.2 * rate, rate] for rate in wanted])
     backbone, new = ({id(p) for p in group["params"]} for group in state.optimizer.param_groups)
-    assert backbone == {id(p) for p in network.backbone.parameters()}
+    assert backbone == {id(p) for p in state.network.backbone.parameters()}
     others = [
-        p for p in (*network.parameters(), *state.discriminator.parameters()) if p.requires_grad
+        p
+        for p in (*state.network.parameters(), *state.discriminator.parameters())
+        if p.requires_grad
     ]
     assert new == {id(p) for p in others} - backbone
     assert [group["weight_decay"] for group in state.optimizer.param_groups] == [0.0005, 0.0005]
@@ -614,7 +561,7 @@ def test_a_backbone_rate_of_0_leaves_its_weights(project):
 
 def test_the_start_is_the_pseudo_label_network_or_the_given_weights(project):
     tree = params.load()
-    data = training_set(ImageStore(train.IMAGES), train.VISIBLE_LABELS, project.method().train)
+    data = project.data()
     chosen = params.section(tree, "network", SECTIONS["network"])
     stored, _ = load_tensors(train.PSEUDO_LABEL_NETWORK)
     for start in ("pseudo_label", "weights"):
@@ -622,11 +569,11 @@ def test_the_start_is_the_pseudo_label_network_or_the_given_weights(project):
             "start": start,
             "weights": "none" if start == "pseudo_label" else str(train.PSEUDO_LABEL_NETWORK),
         }
-        tensors = train._network(
+        tensors = train.start_network(
             SECTIONS["network"](**(vars(chosen) | given)), data, 0
         ).state_dict()
         assert all(torch.equal(tensors[name], stored[name]) for name in stored)
-    fresh = train._network(
+    fresh = train.start_network(
         SECTIONS["network"](**(vars(chosen) | {"start": "weights"})), data, 0
     ).state_dict()
     assert not torch.equal(fresh["backbone.conv1.weight"], stored["backbone.conv1.weight"])
@@ -640,7 +587,7 @@ def labeled(project: Project, labels: list[int] | np.ndarray, **changes: Any) ->
     project.set(**changes)
     store = ImageStore(train.IMAGES)
     project.write_labels(store.rows("train", "visible"), np.asarray(labels))
-    return training_set(store, train.VISIBLE_LABELS, project.method().train)
+    return project.data()
 
 
 def test_images_without_a_cluster_are_dropped_or_classes_of_their_own(project):
@@ -699,8 +646,8 @@ def test_labels_must_fit_the_table(project):
         project.write_labels(given, np.zeros(len(given), dtype=int))
         line = message(project)
         assert (
-            "data/labels/visible.csv: its rows are not the 36 visible training images of data/images/target"
-            in line
+            "data/labels/visible.csv: its rows are not the 36 visible training images of "
+            "data/images/target" in line
         )
     train.VISIBLE_LABELS.write_text("image,label\n1,2\n")
     assert "data/labels/visible.csv: its rows are not the 36" in message(project)
@@ -739,7 +686,7 @@ def test_labels_must_fill_a_batch(project):
 
 
 def test_infrared_labels_must_fill_a_batch(project, monkeypatch):
-    """Where self-training takes every infrared image for one person no batch can be drawn, and that is said."""
+    """If every infrared image gets the same label, no batch can be drawn, and that is said."""
     monkeypatch.setattr(
         LabelBank, "write", lambda bank, rows, labels, confidence: bank.labels.fill_(0)
     )
@@ -787,8 +734,8 @@ def test_stored_weights_must_fit(project):
     save_tensors(train.PSEUDO_LABEL_NETWORK, other)
     line = message(project)
     assert (
-        "models/pseudo_label.safetensors: stored network: backbone.layer3.0.conv1.weight: found nothing"
-        in line
+        "models/pseudo_label.safetensors: stored network: backbone.layer3.0.conv1.weight: "
+        "found nothing" in line
     )
     assert "wrong.safetensors is not here" in message(
         project, network__start="weights", network__weights="wrong.safetensors"
@@ -798,7 +745,7 @@ def test_stored_weights_must_fit(project):
 def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_last_good_state(
     project, expected, monkeypatch
 ):
-    """The line names epoch, step, term and file; without the fault the run goes on from there to the same bytes."""
+    """The line names epoch, step, term and file; without the fault the run goes on from there."""
     calls = []
 
     def failing(*given: Any) -> dict[str, torch.Tensor]:
@@ -818,7 +765,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_last_good_state
 
 
 def test_weights_that_are_not_finite_end_in_no_labels(project, monkeypatch):
-    """The last step can break the network after its loss was looked at; argmax alone would label on."""
+    """The last step can break the network after its loss was checked; argmax would label on."""
 
     def broken(parameters: Any) -> None:
         original(parameters)

@@ -1,4 +1,4 @@
-"""Every way in which the released code departs from the paper's algorithm, and what goes beyond both."""
+"""Every way in which the released code departs from the paper, and what goes beyond both."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,35 +19,22 @@ from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
 from stages.train import labels, loop, validation
-from stages.train.attention import attention_of_a_batch
-from stages.train.data import training_set
-from tests.test_train import IMAGES, PERSONS, TABLE, Prepared, Project
+from stages.train.diagnostics import attention_of_a_batch
+from tests import builders
+from tests.test_train import IMAGES, PERSONS, TABLE, Project
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    with Prepared(tmp_path) as found:
-        yield found
-
-
-def state_of(project: Project) -> tuple[loop.State, labels.TrainingSet, loop.Method]:
-    """A state before the first epoch in the project's parameters."""
-    method = project.method()
-    data = training_set(
-        ImageStore(project.folder / train.IMAGES),
-        project.folder / train.VISIBLE_LABELS,
-        method.train,
-    )
-    network = IdentityNetwork("narrow", data.classes)
-    return (
-        loop.new_state(network, len(data.infrared_rows), method, torch.device("cpu")),
-        data,
-        method,
-    )
+    with builders.workplace(tmp_path / "project"):
+        yield Project()
 
 
 def order_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarray]]:
-    """What an epoch does, in order: `label` with the images that were predicted, `train` with the labels in use."""
+    """What an epoch does, in order.
+
+    `label` comes with the images that were predicted, `train` with the labels in use.
+    """
     calls: list[tuple[str, np.ndarray]] = []
     predict, steps = loop.log_predictions, loop.train_epoch
 
@@ -56,9 +43,9 @@ def order_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarra
         calls.append(("label", found[0]))
         return found
 
-    def train_epoch(state, data, method, batches, paired):
+    def train_epoch(state, *given):
         calls.append(("train", state.labels.bank.labels.numpy().copy()))
-        return steps(state, data, method, batches, paired)
+        return steps(state, *given)
 
     monkeypatch.setattr(loop, "log_predictions", log_predictions)
     monkeypatch.setattr(loop, "train_epoch", train_epoch)
@@ -108,16 +95,14 @@ def test_visited_images_alone_are_labeled_and_the_others_keep_theirs(project, mo
 
 
 def test_training_mode_predicts_augmented_visits_and_averages_them(project):
-    """Of one network the mean over visits is what its logits give by hand, and running statistics have moved."""
+    """The mean over visits is what the logits give by hand; running statistics have moved."""
     project.set(
         otla__predict="visited", otla__predict_mode="train", train__flip=0.0, train__erase=0.0
     )
-    state, data, method = state_of(project)
+    state, data, method = project.state(), project.data(), project.method()
     visits = np.array([[0, 1, 2, 3], [3, 2, 5, 4]])
     before = state.network.neck.running_mean.clone()
-    images, found = labels.log_predictions(
-        state.network, data, method.train, method.otla, visits, (0, 0)
-    )
+    images, found = labels.log_predictions(state.network, data, method, visits, 0)
     np.testing.assert_array_equal(images, [0, 1, 2, 3, 4, 5])
     assert not torch.equal(state.network.neck.running_mean, before)
     state.network.train()
@@ -134,12 +119,10 @@ def test_training_mode_predicts_augmented_visits_and_averages_them(project):
 
 
 def test_evaluation_mode_leaves_the_network_as_it_was(project):
-    state, data, method = state_of(project)
+    state, data, method = project.state(), project.data(), project.method()
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
     batches = np.zeros((1, 4), int)
-    images, found = labels.log_predictions(
-        state.network, data, method.train, method.otla, batches, (0, 0)
-    )
+    images, found = labels.log_predictions(state.network, data, method, batches, 0)
     assert len(images) == len(found) == PERSONS * IMAGES
     assert all(
         torch.equal(before[name], value) for name, value in state.network.state_dict().items()
@@ -151,7 +134,7 @@ def test_a_named_set_of_parameters_runs_two_epochs(project, name):
     """The paper's text and the released code; lengths of a run are the profile's."""
     changes = dict(change.split("=", 1) for change in VARIANTS[name])
     given = {
-        key.replace(".", "__"): params.yaml.load(value, params._Loader)
+        key.replace(".", "__"): params.parse(value)
         for key, value in changes.items()
         if key.split(".")[0] in ("train", "den", "otla", "pal")
     }
@@ -165,7 +148,7 @@ def test_a_named_set_of_parameters_runs_two_epochs(project, name):
 
 def test_the_estimated_prior_follows_the_mean_prediction(project):
     project.set(otla__label_prior="estimated", otla__prior_momentum=0.25, otla__delta=1.0)
-    state, data, method = state_of(project)
+    state, data, method = project.state(), project.data(), project.method()
     predicted = (
         torch.randn(
             len(data.infrared_rows), data.classes, generator=torch.Generator().manual_seed(0)
@@ -181,9 +164,9 @@ def test_the_estimated_prior_follows_the_mean_prediction(project):
 
 
 def test_no_label_dies_of_an_estimate(project):
-    """A label that no image is predicted for keeps a tenth of the uniform share, and so its images."""
+    """A label that no image is predicted for keeps a tenth of the uniform share."""
     project.set(otla__label_prior="estimated", otla__prior_momentum=0.0)
-    state, data, method = state_of(project)
+    state, data, method = project.state(), project.data(), project.method()
     predicted = torch.full((len(data.infrared_rows), data.classes), -20.0)
     predicted[:, 0] = 0.0
     _, seconds = labels.assign(
@@ -197,7 +180,7 @@ def test_no_label_dies_of_an_estimate(project):
 
 def test_slack_lets_the_label_shares_follow_the_predictions(project):
     """From the paper's equal shares to those of argmax."""
-    state, data, _ = state_of(project)
+    state, data = project.state(), project.data()
     draw = torch.Generator().manual_seed(1)
     bias = torch.tensor([2.0] + [0.0] * (data.classes - 1))
     predicted = (
@@ -221,7 +204,7 @@ def test_the_estimate_survives_an_interruption(project, monkeypatch):
 
     def save_and_die(self, tensors, facts):
         save(self, tensors, facts)
-        if facts["epoch"] == 2:
+        if len(facts["history"]) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -237,24 +220,24 @@ def test_the_estimate_survives_an_interruption(project, monkeypatch):
 
 def hold_out(project: Project, persons: int = 2) -> None:
     """Make the last `persons` training people validation people; the label file is of the rest."""
-    table = read_table(project.folder / TABLE)
+    table = read_table(TABLE)
     people = sorted(table.loc[table["split"] == "train", "person"].unique())[-persons:]
     table.loc[table["person"].isin(people) & (table["split"] == "train"), "split"] = "val"
-    write_table(table, project.folder / TABLE)
-    rows = ImageStore(project.folder / train.IMAGES).rows("train", "visible")
+    write_table(table, TABLE)
+    rows = ImageStore(train.IMAGES).rows("train", "visible")
     project.write_labels(rows, np.arange(len(rows)) // IMAGES)
 
 
 def test_validation_chooses_the_epoch_of_the_best_map(project, monkeypatch):
-    """Scores are made up; the network that is kept is the one that had the best, the first of equals."""
+    """Scores are made up; the network that is kept had the best one, the first of equals."""
     hold_out(project)
     scores = iter([0.2, 0.9, 0.9, 0.2, 0.9])
     monkeypatch.setattr(loop, "validation_map", lambda network, store: next(scores))
     project.run(train__selection="validation")
-    tensors, facts = load_tensors(project.folder / train.NETWORK)
+    tensors, facts = load_tensors(train.NETWORK)
     assert (facts["selection"], facts["epoch"]) == ("validation", 2)
     project.run(train__selection="validation", train__epochs=2)
-    last, _ = load_tensors(project.folder / train.NETWORK)
+    last, _ = load_tensors(train.NETWORK)
     assert all(torch.equal(tensors[name], last[name]) for name in tensors | last)
 
 
@@ -263,7 +246,7 @@ def test_the_validation_score_is_made_of_validation_images(project):
     outputs = project.run(train__selection="validation")
     scores = project.epochs()["validation_map"]
     assert scores.between(0, 1, inclusive="right").all()
-    labeled = ImageStore(project.folder / train.IMAGES).rows("train", "infrared")
+    labeled = ImageStore(train.IMAGES).rows("train", "infrared")
     assert project.infrared()["row"].tolist() == labeled.tolist()
     assert project.run(train__selection="validation") == outputs
 
@@ -277,7 +260,7 @@ def test_validation_needs_validation_images(project):
 
 def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
     hold_out(project)
-    store = ImageStore(project.folder / train.IMAGES)
+    store = ImageStore(train.IMAGES)
     person = torch.tensor(store.table["person"].to_numpy())
     rows = iter([store.rows("val", "infrared"), store.rows("val", "visible")])
     one_hot = torch.eye(100)
@@ -290,19 +273,21 @@ def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
 
 def test_counts_by_epoch_add_up(project):
     project.run()
-    counts = pd.read_csv(project.folder / train.COUNTS)
-    assert (
-        counts.groupby("epoch")[["transport", "argmax"]].sum().eq(PERSONS * IMAGES).all(axis=None)
-    )
+    counts = pd.read_csv(train.COUNTS)
+    sums = counts.groupby("epoch")[["assigned", "argmax"]].sum()
+    assert sums.eq(PERSONS * IMAGES).all(axis=None)
     project.run(otla__assignment="argmax")
-    assert pd.read_csv(project.folder / train.COUNTS)["transport"].isna().all()
+    counts = pd.read_csv(train.COUNTS)
+    assert counts["assigned"].equals(counts["argmax"])
+    project.run(otla__assignment="none")
+    assert pd.read_csv(train.COUNTS)["assigned"].isna().all()
 
 
 def test_attention_is_of_one_batch_and_its_rows_add_up_to_1(project):
     project.run()
-    weights = pd.read_csv(project.folder / train.ATTENTION)
+    weights = pd.read_csv(train.ATTENTION)
     assert set(weights["kind"]) == {"v2i", "i2i"}
-    modality = read_table(project.folder / TABLE)["modality"]
+    modality = read_table(TABLE)["modality"]
     for kind, query in (("v2i", "visible"), ("i2i", "infrared")):
         some = weights[weights["kind"] == kind]
         assert (modality.loc[some["query"]] == query).all()
@@ -314,6 +299,6 @@ def test_attention_is_of_one_batch_and_its_rows_add_up_to_1(project):
 
 
 def test_without_a_shared_label_there_is_no_attention(project):
-    state, data, method = state_of(project)
+    state, data, method = project.state(), project.data(), project.method()
     nothing = np.full(len(data.infrared_rows), -1)
-    assert attention_of_a_batch(state.network, data, nothing, method.train, 0).empty
+    assert attention_of_a_batch(state.network, data, nothing, method).empty

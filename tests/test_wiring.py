@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: a dependency that is missing there would serve stale results for ever."""
+"""dvc.yaml against the code: a dependency that is missing there would serve stale results."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.parts.run.settings import PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
+
 ROOT = Path(__file__).parents[1]
+SETTINGS = ROOT / "stages/parts/run/settings.py"
+SOURCES = sorted((ROOT / "stages").rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in SOURCES]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -53,6 +58,24 @@ def entry(name: str) -> Path:
     return file_of(module + ".__main__") or file_of(module)  # type: ignore[return-value]
 
 
+def is_code(path: Path) -> bool:
+    """Whether a change of the file can change what a stage does.
+
+    Two kinds of files cannot. Packages without code hold a docstring. settings.py holds types and
+    ranges: DVC tracks the values themselves (`params:`), so that a changed range runs no stage
+    again. The tests below see to it that both stay what they are.
+    """
+    if path == SETTINGS:
+        return False
+    return path.name != "__init__.py" or bool(statements(path))
+
+
+def statements(path: Path) -> list[ast.stmt]:
+    """What a module does, its docstring left out."""
+    body = ast.parse(path.read_text()).body
+    return body[1:] if ast.get_docstring(ast.Module(body, [])) is not None else body
+
+
 def code_deps(name: str) -> list[Path]:
     return [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("stages")]
 
@@ -60,7 +83,8 @@ def code_deps(name: str) -> list[Path]:
 @pytest.mark.parametrize("name", STAGES)
 def test_every_import_is_a_dependency(name: str) -> None:
     deps = code_deps(name)
-    missing = {p for p in closure(entry(name)) if not any(p == d or d in p.parents for d in deps)}
+    code = filter(is_code, closure(entry(name)))
+    missing = {p for p in code if not any(p == d or d in p.parents for d in deps)}
     assert not missing, f"{name}: add to deps: {sorted(str(p.relative_to(ROOT)) for p in missing)}"
 
 
@@ -71,9 +95,7 @@ def test_every_code_dependency_is_used(name: str) -> None:
     assert not idle, f"{name}: nothing imports {[str(d.relative_to(ROOT)) for d in idle]}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
 def test_imports_point_downwards(path: Path) -> None:
     """Verbs import parts; no verb imports a verb, no part a verb or another part."""
     owner = path.relative_to(ROOT / "stages").parts
@@ -86,39 +108,79 @@ def test_imports_point_downwards(path: Path) -> None:
         assert at == home or (owner[0] != "parts" and at[0] == "parts"), f"{path} imports {other}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
 def test_only_entry_points_read_parameters(path: Path) -> None:
     if path.name in ("__main__.py", "source.py") or path.parent.name == "run":
         return
     assert ROOT / "stages/parts/run/params.py" not in imports(path)
 
 
+def test_settings_hold_types_and_ranges_only() -> None:
+    """No stage depends on the file, so nothing in it may do anything."""
+    for node in statements(SETTINGS):
+        assert isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.ClassDef), (
+            node.lineno
+        )
+        if isinstance(node, ast.ClassDef):
+            assert all(isinstance(line, ast.AnnAssign) for line in node.body), node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+def test_stages_use_settings_as_types_only(path: Path) -> None:
+    """A constant of settings.py that a stage computes with would be a dependency."""
+    if path.name == "params.py":
+        return
+    kinds = {kind.__name__ for kind in SECTIONS.values()}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "stages.parts.run.settings":
+            assert {alias.name for alias in node.names} <= kinds | {"SECTIONS"}
+
+
 def leaves(tree: dict, prefix: str = "") -> set[str]:
     found = set()
     for key, value in tree.items():
-        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+        is_section = isinstance(value, dict)
+        found |= leaves(value, f"{prefix}{key}.") if is_section else {prefix + key}
     return found
+
+
+def listed() -> set[str]:
+    """Every parameter that a stage lists in dvc.yaml."""
+    return {param for stage in STAGES.values() for param in stage["params"]}
 
 
 def test_every_parameter_reaches_a_stage() -> None:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    profiles = tree.pop("profiles")
-    listed = {param for stage in STAGES.values() for param in stage["params"]}
+    del tree["profiles"]
     for leaf in leaves(tree):
-        assert any(leaf == param or leaf.startswith(param + ".") for param in listed), (
-            f"no stage depends on {leaf}"
-        )
-    for name, profile in profiles.items():
-        for param in listed:
-            if param.startswith("profiles.${dataset}."):
-                node = profile
-                for key in param.split(".")[2:]:
-                    assert key in node, (
-                        f"profiles.{name} lacks {param}: DVC would refuse the data set"
-                    )
-                    node = node[key]
+        is_listed = any(leaf == param or leaf.startswith(param + ".") for param in listed())
+        assert is_listed, f"no stage depends on {leaf}"
+
+
+def test_every_profile_has_the_sections_that_stages_list_and_no_others() -> None:
+    """A section that no stage lists would serve stale results; one that is missing stops DVC."""
+    for prefix, sections in (
+        ("profiles.${scale}.all.", PROFILE_OF_ALL),
+        ("profiles.${scale}.${dataset}.", PROFILE_OF_ONE),
+    ):
+        found = {param.removeprefix(prefix) for param in listed() if param.startswith(prefix)}
+        assert found == set(sections)
+
+
+def test_a_stage_lists_a_section_and_its_profiles_together() -> None:
+    for name, stage in STAGES.items():
+        if name == "report":
+            continue
+        params = set(stage["params"])
+        sections = {param.split(".")[0] for param in params if not param.startswith("profiles")}
+        if name == "pseudo_label":
+            sections.remove("train")  # setting and selection, which no profile has
+        if name == "source":
+            sections.remove("spcl")  # the name of the source, which no profile has
+        for group, names in (("all", PROFILE_OF_ALL), ("${dataset}", PROFILE_OF_ONE)):
+            wanted = {f"profiles.${{scale}}.{group}.{section}" for section in sections & set(names)}
+            prefix = f"profiles.${{scale}}.{group}."
+            assert {param for param in params if param.startswith(prefix)} == wanted, name
 
 
 def test_every_parameter_has_a_comment() -> None:
@@ -131,3 +193,7 @@ def test_every_parameter_has_a_comment() -> None:
             above = False
         elif line.startswith(" ") and ":" in line:
             assert above, f"no comment above {line.strip()!r}"
+
+
+def test_params_yaml_can_be_read_in_one_sitting() -> None:
+    assert len((ROOT / "params.yaml").read_text().splitlines()) <= 380

@@ -219,13 +219,13 @@ def train_epoch(state: State, data: TrainingSet, method: Method) -> Figures:
     draw = ("train", epoch, settings.steps)
     batches = joint_batches(data, method, labels, draw, _device(state.network))
     title = epoch_title(epoch, settings.warmup_epochs + settings.epochs)
-    for step, (images, indices) in enumerate(progress(batches, title, "step", settings.steps), 1):
+    for images, indices in progress(batches, title, "step", settings.steps):
         embeddings = state.network(images).split(settings.batch)  # (B, D) of each domain
 
         state.optimizer.zero_grad(set_to_none=True)
         losses = state.memory.step(list(zip(embeddings, indices, strict=True)))  # with backward
         terms = dict(zip(names, losses, strict=True))
-        check_finite(torch.stack(losses).sum(), terms, step)
+        check_finite(torch.stack(losses).sum(), terms, means.steps + 1)
         state.optimizer.step()
         means.add(terms)
     return {**means.of(("loss_source", "loss_target")), "learning_rate": rate}

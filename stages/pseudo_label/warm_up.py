@@ -86,20 +86,25 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
     draw = ("train", epoch, settings.steps)
     batches = joint_batches(data, method, None, draw, device)
     title = epoch_title(epoch, settings.warmup_epochs + settings.epochs)
-    for step, (images, indices) in enumerate(progress(batches, title, "step", settings.steps), 1):
+    for images, indices in progress(batches, title, "step", settings.steps):
         labels = indices[0].to(device)  # (B,)
-        outputs = state.network.outputs(images)  # logits (B, C), pooled (B, D)
-        cross_entropy = functional.cross_entropy(outputs.logits, labels)
-        loss = cross_entropy + batch_hard_triplet(outputs.pooled, labels)
+        loss = source_loss(state.network, images, labels)
 
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        check_finite(loss, {"loss_source": loss}, step)
+        check_finite(loss, {"loss_source": loss}, means.steps + 1)
         state.optimizer.step()
         means.add({"loss_source": loss})
     losses = means.of(("loss_source", "loss_target"))
     figures = {"phase": WARM_UP, **losses, "learning_rate": rate}
     return figures, {"cluster_seconds": 0.0, "train_seconds": time.perf_counter() - started}
+
+
+def source_loss(network: IdentityNetwork, images: Tensor, labels: Tensor) -> Tensor:
+    """Return cross-entropy plus triplet loss of images (B, 3, H, W) with labels (B,), a scalar."""
+    outputs = network.outputs(images)  # logits (B, C), pooled (B, D)
+    cross_entropy = functional.cross_entropy(outputs.logits, labels)
+    return cross_entropy + batch_hard_triplet(outputs.pooled, labels)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

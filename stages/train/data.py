@@ -1,4 +1,4 @@
-"""What cross-modal training may see: training images of both modalities and the visible labels."""
+"""What cross-modal training may see: training images of both modalities and visible labels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +13,24 @@ from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
 from stages.parts.run.console import progress
-from stages.parts.run.settings import Train
+from stages.parts.run.settings import Den, Otla, Pal, Train
 from stages.parts.run.stage import InputError
 
 
 @dataclass(frozen=True)
+class Method:
+    """What is done: the sections of `params.yaml` that training reads, and the seed."""
+
+    train: Train
+    den: Den
+    otla: Otla
+    pal: Pal
+    seed: int
+
+
+@dataclass(frozen=True)
 class TrainingSet:
-    """Rows of the store and their labels. The persons are for logging only; nothing else reads them."""
+    """Rows of the store and their labels. The persons are for logging only."""
 
     store: ImageStore
     visible_rows: np.ndarray  # (V,) int64
@@ -31,84 +42,108 @@ class TrainingSet:
     classes: int
 
 
-def training_set(store: ImageStore, labels: Path, settings: Train) -> TrainingSet:
-    """The training images of `store` with the visible labels of the CSV `labels` (columns row, label).
+def training_set(store: ImageStore, labels_file: Path, settings: Train) -> TrainingSet:
+    """Return the training images of `store` with the visible labels of a CSV file.
 
-    Images of label -1, and of a label that occurs once, are dropped (paper), or made a class of their own
-    (`keep_outliers`). Labels are renumbered 0..classes-1 in ascending order. In the supervised setting infrared images
-    of an identity without a visible label are dropped too.
-    Raises InputError where the file does not fit the table, where labels are too few for a batch, and where an identity
-    of the supervised setting has two labels or no infrared images.
+    Images of label -1, and of a label that occurs once, are dropped (paper), or become classes of
+    their own (`train.keep_outliers`). Labels are renumbered 0..classes-1 in ascending order. In
+    the supervised setting, infrared images of an identity without a visible label are dropped too.
+
+    Args:
+        store: the target's images.
+        labels_file: columns row, label; the rows are all visible training images in order.
+        settings: the section `train`.
+
+    Raises:
+        InputError: if the file does not fit the table, if there are too few labels for a batch,
+            or if an identity of the supervised setting has two labels or no infrared images.
     """
     splits = training_splits(settings.selection)
-    visible, infrared = store.rows(splits, "visible"), store.rows(splits, "infrared")
-    for modality, rows in (("visible", visible), ("infrared", infrared)):
-        if not len(rows):
+    rows = {modality: store.rows(splits, modality) for modality in ("visible", "infrared")}
+    for modality in rows:
+        if not len(rows[modality]):
             raise InputError(f"{store.folder / 'table.csv'}: no {modality} training images")
-    label = _read_labels(labels, visible, store.folder)
-    values, counts = np.unique(label, return_counts=True)
-    outlier = (label == -1) | np.isin(label, values[counts == 1])
-    if settings.keep_outliers:
-        label = np.where(outlier, label.max() + 1 + np.cumsum(outlier), label)
-        outlier = np.zeros_like(outlier)
-    visible, label = visible[~outlier], label[~outlier]
-    classes, compact = np.unique(label, return_inverse=True)
-    if len(classes) < settings.persons:
+    visible, infrared = rows["visible"], rows["infrared"]
+    labels = _read_labels(labels_file, visible, store.folder)
+    labels, is_outlier = _outliers(labels, settings.keep_outliers)
+    visible = visible[~is_outlier]
+    values, compact_labels = np.unique(labels[~is_outlier], return_inverse=True)
+    if len(values) < settings.persons:
         enough = "" if settings.keep_outliers else " with two images or more"
         raise InputError(
-            f"{labels}: {len(classes)} labels{enough}, but a batch takes train.persons = {settings.persons} of them"
+            f"{labels_file}: {len(values)} labels{enough}, but a batch takes train.persons = "
+            f"{settings.persons} of them"
         )
     person = store.table["person"].to_numpy()
     truth = None
     if settings.setting == "supervised":
         infrared = infrared[np.isin(person[infrared], person[visible])]
-        truth = _true_labels(person[visible], compact, person[infrared], labels)
+        truth = _true_labels(person[visible], compact_labels, person[infrared], labels_file)
     return TrainingSet(
         store,
-        visible,
-        compact.astype(np.int64),
-        infrared,
-        truth,
-        person[visible],
-        person[infrared],
-        len(classes),
+        visible_rows=visible,
+        visible_labels=compact_labels.astype(np.int64),
+        infrared_rows=infrared,
+        infrared_truth=truth,
+        visible_persons=person[visible],
+        infrared_persons=person[infrared],
+        classes=len(values),
     )
 
 
+def _outliers(labels: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (N,) and a mask (N,) of the images to drop.
+
+    An outlier has label -1 or a label that no other image has. With `keep` each outlier gets a
+    label of its own, and none is dropped.
+    """
+    values, counts = np.unique(labels, return_counts=True)
+    is_outlier = (labels == -1) | np.isin(labels, values[counts == 1])
+    if not keep:
+        return labels, is_outlier
+    own_labels = labels.max() + 1 + np.cumsum(is_outlier)
+    return np.where(is_outlier, own_labels, labels), np.zeros_like(is_outlier)
+
+
 def _read_labels(path: Path, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """The labels (N,) int64 of a CSV whose rows must be `rows`; -1 or more each."""
+    """Return the labels (N,) int64, from -1, of a CSV file whose rows must be `rows`."""
     try:
-        given = pd.read_csv(path)
-    except ValueError as error:  # pandas' own name no file
+        table = pd.read_csv(path)
+    except ValueError as error:  # pandas' own message names no file
         raise InputError(f"{path}: {error}") from None
-    if list(given.columns) != ["row", "label"] or not np.array_equal(given["row"], rows):
+    if list(table.columns) != ["row", "label"] or not np.array_equal(table["row"], rows):
         raise InputError(
             f"{path}: its rows are not the {len(rows)} visible training images of {folder}"
         )
-    if given["label"].dtype != np.int64 or given["label"].min() < -1:
+    if table["label"].dtype != np.int64 or table["label"].min() < -1:
         raise InputError(f"{path}: column label holds something that is not a whole number from -1")
-    return given["label"].to_numpy()
+    return table["label"].to_numpy()
 
 
 def _true_labels(
-    visible: np.ndarray, labels: np.ndarray, infrared: np.ndarray, path: Path
+    visible_persons: np.ndarray,
+    visible_labels: np.ndarray,
+    infrared_persons: np.ndarray,
+    path: Path,
 ) -> np.ndarray:
-    """The labels (R,) of the persons `infrared` (R,), from the persons (V,) and labels (V,) of visible images."""
-    number: dict[int, int] = {}
-    for person, label in zip(visible.tolist(), labels.tolist(), strict=True):
-        if number.setdefault(person, label) != label:
+    """Return the label (R,) of each infrared image's person; `path` is for the messages."""
+    label_of: dict[int, int] = {}
+    for person, label in zip(visible_persons.tolist(), visible_labels.tolist(), strict=True):
+        if label_of.setdefault(person, label) != label:
             raise InputError(
-                f"{path}: person {person} has two labels, train.setting supervised needs one a person"
+                f"{path}: person {person} has two labels, train.setting supervised needs one a "
+                "person"
             )
-    alone = np.setdiff1d(visible, infrared)
-    if len(alone):
+    without_infrared = np.setdiff1d(visible_persons, infrared_persons)
+    if len(without_infrared):
         raise InputError(
-            f"person {alone[0]} has visible training images only, train.setting supervised needs both"
+            f"person {without_infrared[0]} has visible training images only, train.setting "
+            "supervised needs both"
         )
-    return np.array([number[person] for person in infrared.tolist()], dtype=np.int64)
+    return np.array([label_of[person] for person in infrared_persons.tolist()], dtype=np.int64)
 
 
-def pictures(
+def augmented(
     store: ImageStore,
     rows: np.ndarray,
     device: torch.device,
@@ -116,8 +151,17 @@ def pictures(
     generator: torch.Generator,
     gray: bool,
 ) -> Tensor:
-    """Augmented images `rows` (B,) as float (B, 3, H, W) on `device`: grayscale (visible), mirror, erased patch."""
-    images = store.batch(rows, device).float()
+    """Return augmented images (B, 3, H, W) float32: mirror image, erased rectangle.
+
+    Args:
+        store: the images.
+        rows: (B,) rows of the store.
+        device: where the images go.
+        settings: the probabilities.
+        generator: where all draws come from.
+        gray: also turn some images gray (the visible ones).
+    """
+    images = store.batch(rows, device).float()  # (B, 3, H, W)
     if gray:
         images = augment.grayscale(images, settings.grayscale, generator)
     images = augment.normalize(augment.flip(images, settings.flip, generator))
@@ -127,6 +171,7 @@ def pictures(
 def clean_batches(
     store: ImageStore, rows: np.ndarray, device: torch.device, size: int = 128
 ) -> Iterator[Tensor]:
-    """Images `rows` without augmentation, in batches of `size`."""
-    for start in progress(range(0, len(rows), size), "train: images through the network", "batch"):
+    """Yield the images `rows` without augmentation, in batches (size, 3, H, W)."""
+    starts = range(0, len(rows), size)
+    for start in progress(starts, "train: images through the network", "batch"):
         yield augment.normalize(store.batch(rows[start : start + size], device))

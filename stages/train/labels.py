@@ -1,32 +1,33 @@
-"""Infrared labels: predict, transport, write the bank (paper Algorithm 1, lines 8 to 14)."""
+"""Infrared labels: predict, assign, write the bank (paper Algorithm 1, lines 8 to 14)."""
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stages.parts.agreement import assignment_accuracy, label_distribution
 from stages.parts.assignment.bank import LabelBank
-from stages.parts.assignment.transport import Transport, solve
 from stages.parts.network.embed import gather
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import seeds
-from stages.parts.run.console import busy, message, progress
-from stages.parts.run.settings import Otla, Train
-from stages.train.data import TrainingSet, clean_batches, pictures
+from stages.parts.run.console import busy, progress
+from stages.parts.run.settings import Otla
+from stages.parts.run.training import Figures
+from stages.train import diagnostics
+from stages.train.assignment import ASSIGNMENTS, by_argmax
+from stages.train.data import Method, TrainingSet, augmented, clean_batches
 
-LEAST_SHARE = 0.1  # of the uniform share, which an estimated prior leaves to every label, so that none dies out
+# Lower bound of an estimated prior, as a fraction of 1/C. It keeps every label alive.
+LOWEST_PRIOR = 0.1
 
 
 @dataclass
-class Labels:
-    """What the assignment of an epoch changes: the bank, and the prior where it is estimated.
+class AssignmentState:
+    """What the assignment of an epoch changes.
 
-    `prior` (C,) float64, sum 1. `counts` (epochs, 2, C) int64: images that transport and that argmax gave each label;
-    the first is -1 where there was no transport.
+    `prior` (C,) float64 is the estimated prior, sum 1. `counts` (epochs, 2, C) int64 are the images
+    of each label by the assignment and by argmax; the former is -1 if there is no assignment.
     """
 
     bank: LabelBank
@@ -34,137 +35,168 @@ class Labels:
     counts: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state by name, for a checkpoint."""
-        return self.bank.tensors() | {"labels.prior": self.prior, "labels.counts": self.counts}
+        """Return the whole state by name, for a checkpoint."""
+        own = {"labels.prior": self.prior, "labels.counts": self.counts}
+        return self.bank.tensors() | own
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` gave."""
+        """Take over what `tensors` returned; other names are ignored."""
         self.bank.restore(tensors)
         self.prior, self.counts = tensors["labels.prior"], tensors["labels.counts"]
 
 
-def new_labels(images: int, classes: int) -> Labels:
-    """No image has a label, the prior is uniform."""
+def new_labels(data: TrainingSet, method: Method) -> AssignmentState:
+    """Return the state before the first epoch: a uniform prior, and no labels or random ones.
+
+    The labels are random if labeled infrared images enter the losses of the first epoch already,
+    as in the released code. They stay in the bank until an image is predicted.
+    """
+    images, classes = len(data.infrared_rows), data.classes
+    bank = LabelBank(images)
+    if starts_with_random_labels(data, method.otla):
+        labels = draw_random_labels(data, batch_stream(method, epoch=0))
+        bank.write(np.arange(images), labels, np.zeros(images))
     prior = torch.full((classes,), 1 / classes, dtype=torch.float64)
-    return Labels(LabelBank(images), prior, torch.empty(0, 2, classes, dtype=torch.int64))
+    return AssignmentState(bank, prior, torch.empty(0, 2, classes, dtype=torch.int64))
+
+
+def infrared_labels(
+    state: AssignmentState, data: TrainingSet, otla: Otla, epoch: int
+) -> np.ndarray | None:
+    """Return the labels (R,) int64 that an epoch (from 0) trains with, or None without any."""
+    if data.infrared_truth is not None:
+        return data.infrared_truth
+    if otla.assignment == "none" or epoch < otla.infrared_from_epoch:
+        return None
+    return state.bank.labels.numpy()
+
+
+def starts_with_random_labels(data: TrainingSet, otla: Otla) -> bool:
+    """Return whether the first epoch trains with labels that no network has predicted yet."""
+    is_assigned = data.infrared_truth is None and otla.assignment != "none"
+    return is_assigned and otla.infrared_from_epoch == 0
+
+
+def batch_stream(method: Method, epoch: int) -> np.random.Generator:
+    """Return the random stream of an epoch's batches; the random labels come first in epoch 0."""
+    return seeds.numpy_generator(method.seed, "train", "batches", epoch)
+
+
+def draw_random_labels(data: TrainingSet, stream: np.random.Generator) -> np.ndarray:
+    """Return a random label (R,) for each infrared image."""
+    return stream.integers(data.classes, size=len(data.infrared_rows))
 
 
 def log_predictions(
+    network: IdentityNetwork, data: TrainingSet, method: Method, batches: np.ndarray, epoch: int
+) -> tuple[np.ndarray, Tensor]:
+    """Predict infrared training images.
+
+    `otla.predict` chooses all images, or the ones in `batches`. `otla.predict_mode` chooses
+    evaluation mode and clean images, or training mode without gradients.
+
+    Args:
+        network: predicts the identities.
+        data: the infrared images.
+        method: the sections `train` and `otla`.
+        batches: (steps, B) positions in `data.infrared_rows` that the epoch draws.
+        epoch: from 0; selects the random stream of the augmentation.
+
+    Returns:
+        Positions (M,) in `data.infrared_rows`, ascending, and log P (M, C) of these images on the
+        CPU.
+
+    Raises:
+        FloatingPointError: if a prediction is not finite.
+    """
+    visited = method.otla.predict == "visited"
+    positions = np.unique(batches) if visited else np.arange(len(data.infrared_rows))
+    if method.otla.predict_mode == "eval":
+        device = network.classifier.weight.device
+        images = clean_batches(data.store, data.infrared_rows[positions], device)
+        log_p = gather(network, network.predict, images).log_softmax(1)  # (M, C)
+    else:
+        parts = -(-len(positions) // batches.shape[1])
+        visits = batches if visited else np.array_split(positions, parts)
+        generator = seeds.generator(method.seed, "train", "predict", epoch)
+        log_p = _mean_over_visits(network, data, method, list(visits), generator)[positions].log()
+    if log_p.isnan().any():
+        raise FloatingPointError("the predictions that labels come from are not finite")
+    return positions, log_p
+
+
+@torch.no_grad()
+def _mean_over_visits(
     network: IdentityNetwork,
     data: TrainingSet,
-    train: Train,
-    otla: Otla,
-    batches: np.ndarray,
-    draw: tuple[int, int],
-) -> tuple[np.ndarray, Tensor]:
-    """Images (M,), positions in `data.infrared_rows`, ascending, and log P (M, C) of them, on the CPU.
+    method: Method,
+    visits: list[np.ndarray],
+    generator: torch.Generator,
+) -> Tensor:
+    """Return P (R, C) float64 of augmented images in training mode, the mean over their visits.
 
-    `otla.predict`: all infrared training images, or those in the `batches` (steps, size) of the epoch.
-    `otla.predict_mode`: evaluation mode and clean images; or training mode, without gradients: augmented images, the
-    statistics of each batch, which the running ones follow, and the mean of P over an image's visits. `draw` is the
-    seed and the epoch. Raises FloatingPointError for a prediction that is not finite.
+    Batch normalization uses the statistics of each batch, and the running statistics follow. Rows
+    of images without a visit are NaN.
     """
     device = network.classifier.weight.device
-    images = np.unique(batches) if otla.predict == "visited" else np.arange(len(data.infrared_rows))
-    if otla.predict_mode == "eval":
-        found = gather(
-            network, network.predict, clean_batches(data.store, data.infrared_rows[images], device)
-        )
-        found = found.log_softmax(1)
-    else:
-        visits = (
-            batches
-            if otla.predict == "visited"
-            else np.array_split(images, -(-len(images) // batches.shape[1]))
-        )
-        generator = seeds.generator(draw[0], "train", "predict", draw[1])
-        total = torch.zeros(len(data.infrared_rows), data.classes, dtype=torch.float64)
-        network.train()
-        with torch.no_grad():
-            for batch in progress(visits, "train: predicting", "batch", len(visits)):
-                drawn = pictures(
-                    data.store, data.infrared_rows[batch], device, train, generator, gray=False
-                )
-                logits = network.outputs(drawn.contiguous(memory_format=torch.channels_last)).logits
-                total.index_add_(0, torch.from_numpy(batch), logits.double().softmax(1).cpu())
-        found = (total[images] / total[images].sum(1, keepdim=True)).log()
-    if found.isnan().any():
-        raise FloatingPointError("the predictions that labels come from are not finite")
-    return images, found
+    total = torch.zeros(len(data.infrared_rows), data.classes, dtype=torch.float64)  # (R, C)
+    network.train()
+    for positions in progress(visits, "train: predicting", "batch", len(visits)):
+        rows = data.infrared_rows[positions]
+        images = augmented(data.store, rows, device, method.train, generator, gray=False)
+        logits = network.outputs(images.contiguous(memory_format=torch.channels_last)).logits
+        total.index_add_(0, torch.from_numpy(positions), logits.double().softmax(1).cpu())
+    return total / total.sum(1, keepdim=True)
 
 
 def assign(
-    labels: Labels, images: np.ndarray, predicted: Tensor, data: TrainingSet, otla: Otla
-) -> tuple[dict[str, Any], float]:
-    """Give the `images` (M,) labels by their log P (M, C) and write the bank.
+    state: AssignmentState,
+    positions: np.ndarray,
+    log_p: Tensor,
+    data: TrainingSet,
+    otla: Otla,
+) -> tuple[Figures, float]:
+    """Give images labels by their predictions, and write them into the bank.
 
-    Returns the figures of the labels, in which alone true identities appear, and the seconds that transport took.
+    Args:
+        state: the bank, the prior and the counts, which change.
+        positions: (M,) of the images in `data.infrared_rows`.
+        log_p: (M, C) log P of the images, on the device where the assignment is computed.
+        data: the training set.
+        otla: the section `otla`.
+
+    Returns:
+        Figures of the labels (the only use of true identities), and the seconds that the
+        assignment took.
     """
-    confidence, argmax = (found.cpu() for found in predicted.exp().max(1))
-    chosen, iterations, seconds = argmax, None, 0.0
-    if otla.assignment == "transport":
+    argmax = by_argmax(log_p, None, otla)
+    assignment, seconds = argmax, 0.0
+    if otla.assignment != "none":
+        prior = _prior(state, log_p, data, otla)
         started = time.perf_counter()
-        with busy(f"train: transport of {len(images)} images to {data.classes} labels"):
-            transport = _transport(labels, predicted, data, otla)
+        what = f"{otla.assignment} of {len(positions)} images to {data.classes} labels"
+        with busy(f"train: {what}"):
+            assignment = ASSIGNMENTS[otla.assignment](log_p, prior, otla)
         seconds = time.perf_counter() - started
-        chosen, confidence, iterations = (
-            transport.labels.cpu(),
-            transport.confidence,
-            transport.iterations,
-        )
-    labels.bank.advance()
-    labels.bank.write(images, chosen, confidence)
-    counts = torch.stack(
-        [torch.bincount(given, minlength=data.classes) for given in (chosen, argmax)]
-    )
-    if iterations is None:
-        counts[0] = -1
-    labels.counts = torch.cat([labels.counts, counts[None]])
-    spread = label_distribution(chosen.numpy(), data.classes)
-    return {
-        "accuracy_transport": None if iterations is None else _accuracy(chosen, images, data),
-        "accuracy_argmax": _accuracy(argmax, images, data),
-        "label_entropy": round(spread["entropy"], 6),
-        "label_max_share": round(spread["max_share"], 6),
-        "empty_labels": int(spread["empty"]),
-        "transport_iterations": iterations,
-        "predicted_share": round(len(images) / len(data.infrared_rows), 6),
-    }, seconds
+    state.bank.advance()
+    state.bank.write(positions, assignment.labels, assignment.confidence)
+    is_assigned = otla.assignment != "none"
+    counts = diagnostics.label_counts(assignment.labels, argmax.labels, data.classes, is_assigned)
+    state.counts = torch.cat([state.counts, counts[None]])  # (epochs, 2, C)
+    figures = diagnostics.label_figures(assignment, argmax, positions, data, is_assigned)
+    return figures, seconds
 
 
-def _transport(labels: Labels, predicted: Tensor, data: TrainingSet, otla: Otla) -> Transport:
-    """The plan of Eq. 3 with the prior of `otla.label_prior`."""
-    columns = None
+def _prior(state: AssignmentState, log_p: Tensor, data: TrainingSet, otla: Otla) -> Tensor | None:
+    """Return the prior over labels (C,) by `otla.label_prior`; None is uniform."""
+    if otla.label_prior == "uniform":
+        return None
     if otla.label_prior == "visible":
-        counts = torch.from_numpy(np.bincount(data.visible_labels, minlength=data.classes))
-        columns = counts / counts.sum()
-    elif otla.label_prior == "estimated":
-        mean = predicted.double().exp().mean(0).cpu()
-        labels.prior = (
-            otla.prior_momentum * labels.prior + (1 - otla.prior_momentum) * mean / mean.sum()
-        )
-        columns = labels.prior.clamp(min=LEAST_SHARE / data.classes)
-        columns = columns / columns.sum()
-    found = solve(
-        predicted,
-        otla.delta,
-        columns=columns,
-        solver=otla.solver,
-        tolerance=otla.tolerance,
-        max_iterations=otla.max_iterations,
-        slack=otla.label_slack,
-        stop=otla.stop,
-    )
-    if not found.converged:
-        message(
-            f"train: transport stopped after {found.iterations} iterations at an error of {found.error:.1e} of the "
-            f"label marginal, wanted {otla.tolerance:.1e} (otla.tolerance, otla.stop {otla.stop})"
-        )
-    return found
-
-
-def _accuracy(labels: Tensor, images: np.ndarray, data: TrainingSet) -> float:
-    persons = data.infrared_persons[images]
-    return round(
-        assignment_accuracy(labels.numpy(), persons, data.visible_labels, data.visible_persons), 6
-    )
+        counts = np.bincount(data.visible_labels, minlength=data.classes)
+        shares = torch.from_numpy(counts)
+        return shares / shares.sum()
+    mean = log_p.double().exp().mean(0).cpu()  # (C,)
+    momentum = otla.prior_momentum
+    state.prior = momentum * state.prior + (1 - momentum) * mean / mean.sum()
+    prior = state.prior.clamp(min=LOWEST_PRIOR / data.classes)
+    return prior / prior.sum()

@@ -6,15 +6,27 @@ from collections.abc import Iterable
 def learning_rate(
     epoch: int, base: float, warmup_epochs: int, milestones: Iterable[int], decay: float
 ) -> float:
-    """The rate of `epoch` (from 0): linear from base / warmup_epochs up to base, then × `decay` at each milestone."""
+    """Return the rate of an epoch (from 0).
+
+    It rises linearly from base / warmup_epochs to base, then is multiplied by `decay` at each
+    milestone.
+
+    >>> [learning_rate(epoch, 0.1, 2, (3,), 0.1) for epoch in range(4)]
+    [0.05, 0.1, 0.1, 0.010000000000000002]
+    """
     if epoch < warmup_epochs:
         return base * (epoch + 1) / warmup_epochs
     return base * decay ** sum(milestone <= epoch for milestone in milestones)
 
 
-def steps_in_epoch(visible: int, infrared: int, multiplier: int, persons: int, images: int) -> int:
-    """Batches of an epoch: floor(multiplier · images of the larger modality / (persons · images)) + 1.
+def steps_in_epoch(
+    visible: int, infrared: int, multiplier: int, persons: int, images_per_person: int
+) -> int:
+    """Return the batches of an epoch.
 
-    `persons` × `images` is what a batch takes of each modality.
+    That is floor(multiplier · images of the larger modality / images of a modality in a batch) + 1.
+
+    >>> steps_in_epoch(visible=100, infrared=70, multiplier=1, persons=4, images_per_person=8)
+    4
     """
-    return multiplier * max(visible, infrared) // (persons * images) + 1
+    return multiplier * max(visible, infrared) // (persons * images_per_person) + 1

@@ -1,4 +1,7 @@
-"""Retrieval among the validation identities, which neither training stage sees: for `train.selection: validation`."""
+"""Retrieval among the validation identities, which neither training stage sees.
+
+For `train.selection: validation`.
+"""
 
 import numpy as np
 import torch
@@ -12,23 +15,27 @@ from stages.train.data import clean_batches
 
 
 def validation_map(network: IdentityNetwork, store: ImageStore) -> float:
-    """mAP of all infrared validation images against all visible ones; nothing is drawn and nothing is removed.
+    """Return the mAP of all infrared validation images against all visible ones.
 
-    Raises InputError where a modality has none, or no identity is in both.
+    Nothing is drawn and nothing is excluded.
+
+    Raises:
+        InputError: if a modality has no validation images, or no identity is in both.
     """
-    rows = {modality: store.rows(("val",), modality) for modality in ("infrared", "visible")}
-    for modality, found in rows.items():
-        if not len(found):
+    device = network.classifier.weight.device
+    person = store.table["person"].to_numpy()
+    embeddings, persons = {}, {}
+    for modality in ("infrared", "visible"):
+        rows = store.rows(("val",), modality)
+        if not len(rows):
             raise InputError(
                 f"train.selection: validation needs {modality} images of split val, "
                 f"{store.folder / 'table.csv'} has none"
             )
-    device = network.classifier.weight.device
-    queries, gallery = (
-        embed(network, clean_batches(store, found, device)) for found in rows.values()
+        embeddings[modality] = embed(network, clean_batches(store, rows, device))  # (N, D)
+        persons[modality] = person[rows]
+    similarity = torch.matmul(embeddings["infrared"], embeddings["visible"].T)  # (Q, G)
+    scores = score_ranking(
+        similarity.numpy().astype(np.float32), persons["infrared"], persons["visible"]
     )
-    person = store.table["person"].to_numpy()
-    similarity = torch.matmul(queries, gallery.T).numpy().astype(np.float32)
-    return round(
-        score_ranking(similarity, person[rows["infrared"]], person[rows["visible"]]).mean_ap, 6
-    )
+    return round(scores.mean_ap, 6)

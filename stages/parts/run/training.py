@@ -103,24 +103,27 @@ def log_times(stage: str, figures: Figures, names: Iterable[str]) -> None:
 
 
 class Means:
-    """Means of named scalars over the steps of an epoch. The sums stay on the scalars' device."""
+    """Means of named scalars over the steps of an epoch. The sums stay on the scalars' device.
+
+    `steps` is the number of steps so far.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self.steps = 0
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Add the scalars of one step; every step has the same names."""
         for name, term in terms.items():
             value = term.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._steps += 1
+        self.steps += 1
 
     def of(self, names: Iterable[str]) -> dict[str, float | None]:
         """Return the means, rounded to six digits; None for a name that was never added."""
         means: dict[str, float | None] = dict.fromkeys(names)
         for name in means.keys() & self._sums.keys():
-            means[name] = round(float(self._sums[name]) / self._steps, 6)
+            means[name] = round(float(self._sums[name]) / self.steps, 6)
         return means
 
 
@@ -169,7 +172,10 @@ def load_weights(
     if weights == "imagenet":
         network.backbone.load_state_dict(imagenet())
     for path in weight_files(weights):
-        restore(network, path)
+        try:
+            restore(network, path)
+        except InputError as error:
+            raise InputError(f"network.weights: {error}") from None
 
 
 def restore(network: Startable, path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Assignment methods: from predictions of the infrared images to a label for each.
+
+To add a method: write its function, enter it in ASSIGNMENTS, add its name to
+`settings.ASSIGNMENTS`. Its name stands in the report; the columns are the same for all methods.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from stages.parts.assignment.transport import solve
+from stages.parts.run.console import message
+from stages.parts.run.settings import Otla
+
+
+class Assignment(NamedTuple):
+    """A label for each image."""
+
+    labels: Tensor  # (M,) int64
+    confidence: Tensor  # (M,) float, 0 to 1
+    iterations: int | None  # None: the method has none
+
+
+def by_transport(log_predictions: Tensor, prior: Tensor | None, settings: Otla) -> Assignment:
+    """Assign by optimal transport (Eq. 3-5): each label gets its share of the images.
+
+    The confidence is the label's share of the image's row of the plan.
+
+    Args:
+        log_predictions: (M, C) log P of the images.
+        prior: (C,) float64, the share of the images that each label gets; None is uniform.
+        settings: the section `otla`.
+    """
+    transport = solve(
+        log_predictions,
+        settings.delta,
+        columns=prior,
+        solver=settings.solver.replace("released", "sinkhorn"),
+        stop="change" if settings.solver == "released" else "marginal",
+        tolerance=settings.tolerance,
+        max_iterations=settings.max_iterations,
+        slack=settings.label_slack,
+    )
+    if not transport.converged:
+        message(
+            f"train: transport stopped after {transport.iterations} iterations at an error of "
+            f"{transport.error:.1e} of the label marginal, wanted {settings.tolerance:.1e} "
+            f"(otla.tolerance, otla.solver {settings.solver})"
+        )
+    return Assignment(transport.labels.cpu(), transport.confidence, transport.iterations)
+
+
+def by_argmax(log_predictions: Tensor, prior: Tensor | None, settings: Otla) -> Assignment:
+    """Assign the most likely label, without a prior: the self-training of Fig. 4.
+
+    The confidence is the label's probability. Arguments as for `by_transport`.
+    """
+    confidence, labels = log_predictions.exp().max(1)
+    return Assignment(labels.cpu(), confidence.cpu(), iterations=None)
+
+
+Method = Callable[[Tensor, Tensor | None, Otla], Assignment]
+ASSIGNMENTS: dict[str, Method] = {"transport": by_transport, "argmax": by_argmax}
