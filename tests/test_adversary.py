@@ -1,4 +1,4 @@
-"""Gradient reversal and modality discriminator: laws, the reference implementation's numbers, edge cases."""
+"""Gradient reversal and discriminator: laws, the reference implementation's numbers, edge cases."""
 
 from itertools import pairwise
 
@@ -23,7 +23,10 @@ def test_coefficient_rises_from_0_to_1():
 
 
 def test_coefficient_equals_the_reference(gold):
-    """The released code counts a batch (as 1 on SYSU-MM01, as 5 on RegDB) before it computes the coefficient."""
+    """The released code counts a batch before it computes the coefficient.
+
+    It counts it as 1 on SYSU-MM01 and as 5 on RegDB.
+    """
     expected = gold("otla/grl.npz")
     np.testing.assert_allclose(
         [coefficient(int(i)) for i in expected["iters"]], expected["coeff"], atol=1e-12
@@ -55,7 +58,7 @@ def test_reversal_at_zero_cuts_the_gradient():
 
 
 def test_discriminator_learns_while_what_feeds_it_unlearns():
-    """One step against the gradients lowers the loss through the head and raises it through the reversed features."""
+    """One step against the gradients lowers the loss in the head and raises it in the features."""
     x = torch.randn(16, 12, generator=generator()).requires_grad_()
     head = ModalityDiscriminator(12, dropout=0.0, generator=generator(1))
 
@@ -109,12 +112,9 @@ def test_modality_loss_equals_the_reference(gold):
     logits = share.logit().requires_grad_()
     loss = modality_loss(logits[:32], logits[32:])
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(
-        float(
-            expected["semi_supervised_parts"][list(expected["parts_order"]).index("modality_bce")]
-        ),
-        rel=1e-6,
-    )
+    position = list(expected["parts_order"]).index("modality_bce")
+    reference = float(expected["semi_supervised_parts"][position])
+    assert float(loss.detach()) == pytest.approx(reference, rel=1e-6)
     slope = expected["semi_supervised_grad_dis"][:, 0] * (share * (1 - share)).numpy()
     np.testing.assert_allclose(logits.grad, slope, atol=1e-8)
 
@@ -123,39 +123,37 @@ def reference_weight(
     expected: np.lib.npyio.NpzFile, name: str, shape: tuple[int, ...]
 ) -> torch.Tensor:
     """A parameter of the golden network, by the rule that its description gives."""
-    draw = np.random.RandomState(1000 + list(expected["param_names"]).index(name))
+    position = list(expected["param_names"]).index(name)
+    draw = np.random.RandomState(1000 + position)
     if name.endswith("running_var"):
         value = 0.5 + draw.rand(*shape)
     elif len(shape) == 2:
         value = draw.randn(*shape) / np.sqrt(shape[1])
+    elif name.endswith("weight"):
+        value = 1 + 0.1 * draw.randn(*shape)
     else:
-        value = (
-            1 + 0.1 * draw.randn(*shape) if name.endswith("weight") else 0.1 * draw.randn(*shape)
-        )
+        value = 0.1 * draw.randn(*shape)
     return torch.from_numpy(value.astype(np.float32))
 
 
 def test_discriminator_equals_the_reference(gold):
-    """Output, loss and gradients from the pooled features on: five batch norms, reversal, three layers."""
+    """Output, loss and gradients from the pooled features on: necks, reversal, three layers."""
     expected = gold("otla/network.npz")
     head = ModalityDiscriminator(3904, dropout=0.0)
     names = {"first": "ad_layer1", "second": "ad_layer2", "last": "ad_layer3", "norm": "bn"}
-    for own, theirs in names.items():
+    for ours, theirs in names.items():
         for kind in ("weight", "bias"):
-            parameter = getattr(getattr(head, own), kind)
-            parameter.data = reference_weight(
-                expected, f"disnet.{theirs}.{kind}", tuple(parameter.shape)
-            )
+            parameter = getattr(getattr(head, ours), kind)
+            shape = tuple(parameter.shape)
+            parameter.data = reference_weight(expected, f"disnet.{theirs}.{kind}", shape)
     levels, scale = [], None
-    for level, name in enumerate(
-        ["bottleneck_0", "bottleneck_1", "bottleneck_2", "bottleneck_3", "bottleneck"]
-    ):
+    necks = ["bottleneck_0", "bottleneck_1", "bottleneck_2", "bottleneck_3", "bottleneck"]
+    for level, name in enumerate(necks):
         pooled = torch.from_numpy(expected[f"pool{level}" if level < 4 else "train_pool4"])
-        norm = torch.nn.BatchNorm1d(pooled.shape[1])
+        size = pooled.shape[1]
+        norm = torch.nn.BatchNorm1d(size)
         for kind in ("weight", "bias"):
-            getattr(norm, kind).data = reference_weight(
-                expected, f"{name}.{kind}", (pooled.shape[1],)
-            )
+            getattr(norm, kind).data = reference_weight(expected, f"{name}.{kind}", (size,))
         scale = norm.weight if level == 0 else scale
         levels.append(norm(pooled))
     strength = coefficient(int(expected["iter_num"]))

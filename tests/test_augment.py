@@ -1,4 +1,4 @@
-"""Augmentation: what may change and what may not, chances, and torchvision's and Pillow's own results."""
+"""Augmentation: what may change, with which chance, and torchvision's and Pillow's results."""
 
 import numpy as np
 import pytest
@@ -72,9 +72,8 @@ def test_the_chance_is_the_share_of_pictures(name):
 
 def test_normalize_is_mean_and_deviation_of_each_channel():
     x = pictures()
-    expected = (x.numpy() / 255 - np.array(MEAN).reshape(3, 1, 1)) / np.array(DEVIATION).reshape(
-        3, 1, 1
-    )
+    mean, deviation = (np.array(values).reshape(3, 1, 1) for values in (MEAN, DEVIATION))
+    expected = (x.numpy() / 255 - mean) / deviation
     assert normalize(x).dtype == torch.float32
     np.testing.assert_allclose(normalize(x), expected, atol=1e-6)
     assert torch.equal(normalize(x), normalize(x.float()))
@@ -118,7 +117,7 @@ def test_pad_and_crop_is_a_shift_with_0_coming_in():
 
 
 def erased(count: int, height: int = 40, width: int = 20, **how: object) -> tuple[Tensor, Tensor]:
-    """The pictures after erasing at chance 1, and the mask (count, height, width) of what was erased."""
+    """The pictures after erasing at chance 1, and the mask (count, height, width) of the erased."""
     x = torch.full((count, 3, height, width), 7.0)
     after = erase(x, 1.0, generator(), **how)
     return after, (after != 7).any(1)
@@ -170,7 +169,10 @@ def test_erase_is_torchvision_s_in_distribution():
 
 
 def test_ratios_are_log_uniform_or_uniform():
-    """Log-uniform in 0.3 … 3.3 is symmetric about 1: half are taller than wide. Uniform in 0.3 … 3.33: 77 %."""
+    """Which share is taller than wide.
+
+    Log-uniform in 0.3 … 3.3 is symmetric about 1: half of them. Uniform in 0.3 … 3.33: 77 %.
+    """
     for uniform, share in ((False, 0.5), (True, (1 / 0.3 - 1) / (1 / 0.3 - 0.3))):
         _, mask = erased(2000, 50, 50, uniform_ratio=uniform)
         tall, wide = mask.any(2).sum(1), mask.any(1).sum(1)
@@ -198,7 +200,7 @@ def test_resize_is_bicubic_with_antialiasing():
 
 
 def test_a_draw_leaves_the_next_ones_where_they_were():
-    """Each step draws as much at every chance, so switching one augmentation off leaves the others' pictures."""
+    """Each step draws as much at every chance: without one, the others' pictures are the same."""
     x = normalize(pictures(16, 20, 20))
     for name in ("flip", "grayscale", "erase"):
         after = []

@@ -1,5 +1,7 @@
-"""The image store and its table: what goes in comes out, and one clear line for what does not fit."""
+"""The image store and its table: what goes in comes out; what does not fit is one clear line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 
 from stages.parts.images.store import ImageStore, create_pixels
 from stages.parts.images.table import COLUMNS, check_table, read_table, write_table
+
+ROOT = Path(__file__).parents[1]
 
 
 def table(count: int = 6) -> pd.DataFrame:
@@ -56,6 +60,12 @@ def test_a_batch_is_a_copy(folder):
 
 def test_pixels_are_mapped_and_not_read(folder):
     assert isinstance(ImageStore(folder).pixels, np.memmap)
+
+
+def test_the_store_alone_imports_no_torch():
+    """Its import takes 2 s, and `prepare`, `source` and `report` make no batch."""
+    code = "import sys, stages.parts.images.store; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_no_rows_make_an_empty_batch(folder):

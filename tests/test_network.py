@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.parts.network import backbone
 from stages.parts.network.embed import embed, gather
@@ -26,10 +26,32 @@ def test_levels_have_the_stated_sizes(architecture: str) -> None:
 
 
 def test_an_unknown_architecture_is_named() -> None:
-    with pytest.raises(
-        ValueError, match="architecture 'vgg' is not one of narrow, resnet18, resnet50"
-    ):
+    names = "narrow, resnet18, resnet50"
+    with pytest.raises(ValueError, match=f"architecture 'vgg' is not one of {names}"):
         backbone.build_backbone("vgg")
+
+
+def test_one_entry_in_the_table_is_a_new_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is no ResNet: it has two levels and none of torchvision's names."""
+
+    class Patches(backbone.Backbone):
+        def __init__(self, architecture: str) -> None:
+            super().__init__(architecture)
+            self.patches = nn.Conv2d(3, 8, 16, stride=16)
+            self.mixing = nn.Conv2d(8, 12, 1)
+
+        def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+            patches = self.patches(images)
+            return patches, self.mixing(patches)
+
+    entry = backbone.Architecture(Patches, (8, 12))
+    monkeypatch.setitem(backbone.ARCHITECTURES, "patches", entry)
+    network = build(IdentityNetwork, 0, "patches", 7)
+    outputs = network.outputs(torch.randn(4, 3, 96, 48))
+    assert [tuple(output.shape) for output in outputs] == [(4, 12), (4, 7), (4, 20)]
+    assert embed(network, [torch.randn(4, 3, 96, 48)]).shape == (4, 12)
+    with pytest.raises(ValueError, match="there are no imagenet weights for patches"):
+        backbone.imagenet_weights("patches")
 
 
 def test_equal_seeds_give_equal_weights_and_leave_torch_alone() -> None:
@@ -55,20 +77,18 @@ def test_embeddings_have_length_one_and_do_not_depend_on_the_batch() -> None:
 
 def test_a_stored_network_fits_both_kinds() -> None:
     network = build(IdentityNetwork, 3, "narrow", 5)
-    plain = build(Embedder, 4, "narrow")
-    plain.restore(network.state_dict())
+    embedder = build(Embedder, 4, "narrow")
+    embedder.restore(network.state_dict())
     again = build(IdentityNetwork, 5, "narrow", 9)
-    again.restore(plain.state_dict())
+    again.restore(embedder.state_dict())
     images = torch.randn(3, 3, 96, 48)
     assert torch.equal(embed(network, [images]), embed(again, [images]))
 
 
 def test_a_stored_network_of_another_shape_is_refused() -> None:
     tensors = build(Embedder, 0, "resnet18").state_dict()
-    with pytest.raises(
-        ValueError,
-        match=r"stored network: backbone.conv1.weight: found \[64, 3, 7, 7\], expected \[16",
-    ):
+    message = r"stored network: backbone.conv1.weight: found \[64, 3, 7, 7\], expected \[16"
+    with pytest.raises(ValueError, match=message):
         build(Embedder, 0, "narrow").restore(tensors)
 
 
@@ -92,10 +112,10 @@ def test_a_failed_download_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     def fail(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(type(backbone.IMAGENET["resnet18"]), "get_state_dict", fail)
-    with pytest.raises(
-        ValueError, match="imagenet weights of resnet18 cannot be downloaded: no route to host"
-    ):
+    weights = backbone.ARCHITECTURES["resnet18"].weights
+    monkeypatch.setattr(type(weights), "get_state_dict", fail)
+    message = "imagenet weights of resnet18 cannot be downloaded: no route to host"
+    with pytest.raises(ValueError, match=message):
         backbone.imagenet_weights("resnet18")
 
 
@@ -136,9 +156,8 @@ def _weight(random: np.random.RandomState, leaf: str, shape: tuple[int, ...]) ->
 
 def close(ours: Tensor, theirs: np.ndarray, tolerance: float = 2e-4) -> bool:
     """Agreement relative to the largest entry: fifty layers of float32 on another order of sums."""
-    return float((ours - torch.from_numpy(theirs)).abs().max()) <= tolerance * float(
-        np.abs(theirs).max()
-    )
+    difference = float((ours - torch.from_numpy(theirs)).abs().max())
+    return difference <= tolerance * float(np.abs(theirs).max())
 
 
 def test_test_features_agree_with_the_reference(
@@ -178,14 +197,9 @@ def test_parameters_and_their_start_agree_with_the_reference(
     learning = {name for name, p in network.named_parameters() if p.requires_grad}
     fixed = {name for name, p in network.named_parameters() if not p.requires_grad}
     assert fixed == {"neck.bias", *(f"level_necks.{i}.bias" for i in range(4))}
-    reference_learning = {
-        name
-        for name, needs in zip(arrays["learn_names"], arrays["learn_requires_grad"], strict=True)
-        if needs
-    }
-    assert len(learning) == len(
-        [name for name in reference_learning if not name.startswith("disnet")]
-    )
+    reference_learning = set(arrays["learn_names"][arrays["learn_requires_grad"].astype(bool)])
+    theirs = [name for name in reference_learning if not name.startswith("disnet")]
+    assert len(learning) == len(theirs)
     assert network.neck.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert network.classifier.weight.std().item() == pytest.approx(0.001, rel=0.1)
 

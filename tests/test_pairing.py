@@ -30,19 +30,18 @@ def spread(values: np.ndarray, among: np.ndarray) -> int:
 @settings(max_examples=60, deadline=None)
 @given(problems())
 def test_paired_batches_keep_every_promise(problem):
-    visible, infrared, persons, images, steps, generator = problem
-    batches = cross_modal_batches(visible, infrared, persons, images, steps, generator)
+    visible, infrared, persons, images_per_person, steps, generator = problem
+    batches = cross_modal_batches(visible, infrared, persons, images_per_person, steps, generator)
     shared = np.intersect1d(visible, infrared)
     shared = shared[shared >= 0]
     for rows, labels in ((batches.visible, visible), (batches.infrared, infrared)):
-        assert rows.shape == (steps, persons * images)
+        assert rows.shape == (steps, persons * images_per_person)
         assert rows.dtype == np.int64
         np.testing.assert_array_equal(labels[rows], batches.labels)
-        for label in np.unique(
-            batches.labels
-        ):  # images of a label: without replacement until none is left
+        # The images of a label are drawn without replacement until none is left.
+        for label in np.unique(batches.labels):
             assert spread(rows, np.flatnonzero(labels == label)) <= 1
-    blocks = batches.labels.reshape(steps, persons, images)
+    blocks = batches.labels.reshape(steps, persons, images_per_person)
     assert (blocks == blocks[:, :, :1]).all()
     assert all(len(set(block)) == persons for block in blocks[:, :, 0].tolist())
     assert spread(blocks[:, :, 0], shared) <= 1
@@ -51,10 +50,10 @@ def test_paired_batches_keep_every_promise(problem):
 @settings(max_examples=60, deadline=None)
 @given(problems())
 def test_unpaired_batches_keep_every_promise(problem):
-    visible, infrared, persons, images, steps, generator = problem
-    batches = unpaired_batches(visible, len(infrared), persons, images, steps, generator)
+    visible, infrared, persons, images_per_person, steps, generator = problem
+    batches = unpaired_batches(visible, len(infrared), persons, images_per_person, steps, generator)
     np.testing.assert_array_equal(visible[batches.visible], batches.labels)
-    assert batches.infrared.shape == (steps, persons * images)
+    assert batches.infrared.shape == (steps, persons * images_per_person)
     assert spread(batches.infrared, np.arange(len(infrared))) <= 1
     assert (batches.labels >= 0).all()
 
@@ -69,7 +68,7 @@ def test_draws_are_equal_for_equal_generators_and_differ_for_others():
 
 
 def test_every_pair_of_labels_meets():
-    """The rule against a label twice in a batch must not tie labels together: all pairs occur about equally often."""
+    """No label is twice in a batch, and yet all pairs of labels occur about equally often."""
     labels = np.arange(7)
     batches = cross_modal_batches(labels, labels, 3, 1, 7000, np.random.default_rng(0))
     meets = np.zeros((7, 7))

@@ -1,6 +1,7 @@
-"""SYSU-MM01's structure: how many infrared images people have, and the real data set's identities, cameras and counts.
+"""SYSU-MM01's structure: infrared counts, and the real data set's identities and cameras.
 
-The owners' files are no part of this project: they are read from VIREID_DATA, or `shared/data` beside the checkout.
+The owners' files are no part of this project: they are read from VIREID_DATA, or `shared/data`
+beside the checkout.
 """
 
 import hashlib
@@ -51,10 +52,10 @@ SEEN = {
 }
 
 
-def infrared_sizes(found: structure.Structure) -> np.ndarray:
-    """Infrared images of each identity."""
+def infrared_sizes(whole: structure.Structure) -> np.ndarray:
+    """Number of infrared images of each identity."""
     sizes: Counter[int] = Counter()
-    for (person, camera), numbers in found.images.items():
+    for (person, camera), numbers in whole.image_numbers.items():
         sizes[person] += len(numbers) if camera in INFRARED else 0
     return np.array([sizes[person] for person in sorted(sizes)])
 
@@ -69,16 +70,17 @@ def table_of(plan: Layout) -> pd.DataFrame:
     }
     rows = [
         {
-            "path": shot.path,
-            "person": shot.person,
-            "camera": shot.camera,
-            "modality": "infrared" if shot.infrared else "visible",
-            "split": {"test": "query" if shot.infrared else "gallery"}.get(
-                splits[shot.person], splits[shot.person]
-            ),
+            "path": image.path,
+            "person": image.person,
+            "camera": image.camera,
+            "modality": "infrared" if image.infrared else "visible",
+            "split": splits[image.person],
         }
-        for shot in plan.shots
+        for image in plan.images
     ]
+    for row in rows:
+        if row["split"] == "test":
+            row["split"] = "query" if row["modality"] == "infrared" else "gallery"
     return check_table(pd.DataFrame(rows).assign(row=range(len(rows))))
 
 
@@ -87,9 +89,8 @@ def official() -> Path:
     """The folder of the SYSU-MM01 owners' identity lists and gallery draws."""
     folder = DATA / "sysu_official"
     if not folder.is_dir():
-        pytest.skip(
-            f"no SYSU-MM01 lists in {folder} (set VIREID_DATA to the folder that holds sysu_official)"
-        )
+        hint = "set VIREID_DATA to the folder that holds sysu_official"
+        pytest.skip(f"no SYSU-MM01 lists in {folder} ({hint})")
     return folder
 
 
@@ -105,7 +106,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def write_permutations(folder: Path, seen: dict[int, dict[int, list[int]]]) -> None:
-    """`rand_perm_cam.mat`, laid out as the real one: 6 × 1 cells of people × 1 cells of 10 × n matrices."""
+    """`rand_perm_cam.mat` as the real one: 6 × 1 cells of people × 1 cells of 10 × n matrices."""
     cameras = np.empty((6, 1), dtype=object)
     random = np.random.default_rng(0)
     for camera in range(1, 7):
@@ -118,34 +119,32 @@ def write_permutations(folder: Path, seen: dict[int, dict[int, list[int]]]) -> N
     scipy.io.savemat(folder / "rand_perm_cam.mat", {"rand_perm_cam": cameras})
 
 
-# --- drawn ------------------------------------------------------------------------------------------------------------
+# --- drawn ----------------------------------------------------------------------------------------
 
 
 def test_the_default_plan_stays_as_it_was_before_there_were_other_counts() -> None:
     plan = targets.sysu_mm01(DEFAULTS)
     lines = [
-        f"{shot.path} {shot.person} {shot.camera} {shot.index} {shot.infrared}"
-        for shot in plan.shots
+        f"{image.path} {image.person} {image.camera} {image.index} {image.infrared}"
+        for image in plan.images
     ]
     lines += [f"{name}: {text}" for name, text in plan.texts.items()]
-    assert len(plan.shots) == 2536
+    assert len(plan.images) == 2536
     found = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     assert found == "ffb20579a440d14a234bea74b785ee801b5264b4c28ecf015291b72b7c2f2392"
 
 
 @pytest.mark.parametrize("counts", ["equal", "skewed"])
 def test_infrared_counts_change_infrared_images_alone(counts: str) -> None:
-    plain, other = (
-        structure.draw(DEFAULTS),
-        structure.draw(replace(DEFAULTS, infrared_counts=counts)),
-    )
-    assert other.splits == plain.splits
+    halves = structure.draw(DEFAULTS)
+    other = structure.draw(replace(DEFAULTS, infrared_counts=counts))
+    assert other.splits == halves.splits
     visible = [
-        {place: images for place, images in each.images.items() if place[1] in VISIBLE}
-        for each in (plain, other)
+        {pair: numbers for pair, numbers in each.image_numbers.items() if pair[1] in VISIBLE}
+        for each in (halves, other)
     ]
     assert visible[0] == visible[1]
-    assert other.images != plain.images
+    assert other.image_numbers != halves.image_numbers
 
 
 def test_halves_are_one_or_two_cameras() -> None:
@@ -158,21 +157,19 @@ def test_halves_are_one_or_two_cameras() -> None:
 def test_equal_is_both_cameras_for_everyone(each: int) -> None:
     found = structure.draw(replace(DEFAULTS, infrared_counts="equal", images_per_camera=each))
     assert (infrared_sizes(found) == 2 * each).all()
-    people = {person for person, _ in found.images}
-    assert all((person, camera) in found.images for person in people for camera in INFRARED)
+    seen = found.image_numbers
+    assert all((person, camera) in seen for person, _ in seen for camera in INFRARED)
 
 
 @pytest.mark.parametrize("each", [1, 2, 4, 10])
 def test_skewed_has_a_long_tail(each: int) -> None:
-    plain = structure.draw(replace(MANY, images_per_camera=each))
-    found = structure.draw(replace(MANY, images_per_camera=each, infrared_counts="skewed"))
-    assert found.images.keys() == plain.images.keys()  # the same cameras see them
-    sizes, before = infrared_sizes(found), infrared_sizes(plain)
+    halves = structure.draw(replace(MANY, images_per_camera=each))
+    skewed = structure.draw(replace(MANY, images_per_camera=each, infrared_counts="skewed"))
+    assert skewed.image_numbers.keys() == halves.image_numbers.keys()  # the same cameras see them
+    sizes, before = infrared_sizes(skewed), infrared_sizes(halves)
     assert sizes.min() == 2
-    per_camera = [
-        len(numbers) for (_, camera), numbers in found.images.items() if camera in INFRARED
-    ]
-    assert max(per_camera) == 3 * each
+    infrared = [pair for pair in skewed.image_numbers if pair[1] in INFRARED]
+    assert max(len(skewed.image_numbers[pair]) for pair in infrared) == 3 * each
     assert sizes.std() / sizes.mean() > before.std() / before.mean()
     assert np.median(sizes) < sizes.mean()
     if each >= 4:
@@ -185,12 +182,11 @@ def test_a_persons_skewed_count_does_not_depend_on_who_else_is_there() -> None:
         structure.draw(replace(settings, infrared_counts="skewed")) for settings in (DEFAULTS, MANY)
     )
 
-    def per_camera(found: structure.Structure) -> dict[int, int]:
+    def per_camera(whole: structure.Structure) -> dict[int, int]:
         """Of people whom both infrared cameras see, whose count nothing raises to 2."""
-        both = [
-            person for person, camera in found.images if camera == 3 and (person, 6) in found.images
-        ]
-        return {person: len(found.images[person, 3]) for person in both}
+        seen = whole.image_numbers
+        both = [person for person, camera in seen if camera == 3 and (person, 6) in seen]
+        return {person: len(seen[person, 3]) for person in both}
 
     shared = per_camera(few).keys() & per_camera(many).keys()
     assert len(shared) > 10
@@ -209,7 +205,7 @@ def test_other_layouts_refuse_what_is_sysus_alone(layout: str, name: str, value:
         trees.LAYOUTS[layout](replace(DEFAULTS, **{name: value}))
 
 
-# --- as in the real data set ------------------------------------------------------------------------------------------
+# --- as in the real data set ----------------------------------------------------------------------
 
 
 def test_the_plan_follows_the_owners_files(small: Path) -> None:
@@ -225,8 +221,8 @@ def test_the_plan_follows_the_owners_files(small: Path) -> None:
         for camera, numbers in SEEN[person].items()
         for number in numbers
     ]
-    assert [shot.path for shot in plan.shots] == expected
-    assert {shot.camera for shot in plan.shots if shot.infrared} == {3, 6}
+    assert [image.path for image in plan.images] == expected
+    assert {image.camera for image in plan.images if image.infrared} == {3, 6}
 
 
 def test_the_rendered_tree_is_read_back_and_judged_by_the_owners_draws(
@@ -236,13 +232,11 @@ def test_the_rendered_tree_is_read_back_and_judged_by_the_owners_draws(
     table = reader.read(trees.write_tree("sysu_mm01", tmp_path, settings, workers=1))
     planned = table_of(targets.sysu_mm01(settings))
     columns = ["path", "person", "camera", "modality", "split"]
-    assert set(table[columns].itertuples(index=False)) == set(
-        planned[columns].itertuples(index=False)
-    )
+    read_back, expected = (set(each[columns].itertuples(index=False)) for each in (table, planned))
+    assert read_back == expected
+    draws = small / "rand_perm_cam.mat"
     for trial in range(10):
-        rows = protocol.gallery_rows(
-            table, "all", trial, 1, "official", small / "rand_perm_cam.mat"
-        )
+        rows = protocol.gallery_rows(table, "all", trial, 1, "official", draws)
         assert table["camera"].iloc[rows].tolist() == [1, 2]
         assert set(table["person"].iloc[rows]) == {4}
 
@@ -274,8 +268,8 @@ def test_the_real_structure_has_the_published_counts(official: Path) -> None:
         3: 1_883,
         6: 1_920,
     }
-    drawings = {(shot.person, shot.camera, shot.index) for shot in plan.shots}
-    assert len(drawings) == len(plan.shots) == 44_745
+    drawings = {(image.person, image.camera, image.index) for image in plan.images}
+    assert len(drawings) == len(plan.images) == 44_745
 
 
 def test_both_gallery_draws_of_the_real_structure_have_the_published_sizes(official: Path) -> None:
@@ -298,7 +292,7 @@ def test_both_gallery_draws_of_the_real_structure_have_the_published_sizes(offic
     assert table["path"].iloc[rows[0]] == f"cam1/0006/{first:04d}.jpg"
 
 
-# --- what is wrong with the files -------------------------------------------------------------------------------------
+# --- what is wrong with the files -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["rand_perm_cam.mat", "train_id.mat", "test_id.mat"])
@@ -387,7 +381,7 @@ def test_a_structure_knows_how_many_infrared_images_there_are(small: Path) -> No
         targets.sysu_mm01(settings)
 
 
-# --- the stage --------------------------------------------------------------------------------------------------------
+# --- the stage ------------------------------------------------------------------------------------
 
 
 def test_the_stage_says_in_one_line_what_is_missing(

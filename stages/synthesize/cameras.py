@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image, ImageFilter
 
 from stages.synthesize.world import Style, World
@@ -12,9 +13,17 @@ from stages.synthesize.world import Style, World
 class Camera:
     """What a camera does to every image.
 
-    gain: exposure; cast: gains of red, green and blue; gamma; haze: veil of light; saturation; blur: in pixels of a
-    picture 96 high; noise: standard deviation; tilt: see `figure.Pose`; falloff: how much darker the scene behind is
-    than the person (lamps at the camera); vignette: how much darker the corners; quality: of JPEG.
+    gain        exposure
+    cast        gains of red, green and blue
+    gamma       exponent of the tone curve
+    haze        strength of the veil of light
+    saturation  factor of the colors
+    blur        in pixels of an image of height 96
+    noise       standard deviation, of full scale 1
+    tilt        see `figure.Pose`
+    falloff     brightness of the scene relative to the person's (below 1: lamps at the camera)
+    vignette    how much darker the corners are
+    quality     quality of the JPEG
     """
 
     infrared: bool
@@ -31,12 +40,12 @@ class Camera:
     quality: int
 
 
-def draw_camera(random: np.random.Generator, infrared: bool, style: Style, world: World) -> Camera:
-    """A camera of a data set with `style`."""
-    strength = world.camera_strength
+def draw_camera(random: Generator, infrared: bool, style: Style, world: World) -> Camera:
+    """Draw a camera of a data set with `style`."""
 
     def vary(deviation: float) -> float:
-        return strength * deviation * float(np.clip(random.normal(), -2.0, 2.0))
+        spread = float(np.clip(random.normal(), -2.0, 2.0))
+        return world.camera_strength * deviation * spread
 
     red, green, blue = (gain * (1.0 + vary(0.07)) for gain in style.cast)
     return Camera(
@@ -55,37 +64,37 @@ def draw_camera(random: np.random.Generator, infrared: bool, style: Style, world
     )
 
 
-def expose(
-    image: np.ndarray, camera: Camera, random: np.random.Generator, world: World
-) -> np.ndarray:
-    """What the sensor records of reflectances `image` (H, W, C): uint8 (H, W, 3).
+def expose(image: np.ndarray, camera: Camera, random: Generator, world: World) -> np.ndarray:
+    """Return what the sensor records of the reflectances `image` (H, W, C), as (H, W, 3) uint8.
 
-    C = 3 in the visible; C = 1 in the infrared, whose three channels come out equal.
+    C is 3 in the visible and 1 in the infrared, whose three channels come out equal. `random`
+    draws exposure, light, blur and noise of this image.
     """
-    height, width, _ = image.shape
-    strength = world.image_strength
-    gain = camera.gain * (1.0 + strength * float(random.uniform(-0.12, 0.12)))
-    slope = strength * random.uniform(-0.15, 0.15, 2)
-    y, x = (
-        np.linspace(-1, 1, height, dtype=np.float32)[:, None],
-        np.linspace(-1, 1, width, dtype=np.float32)[None, :],
-    )
-    light = (
-        gain
-        * (1.0 + slope[0] * y + slope[1] * x)
-        * (1.0 - camera.vignette * (0.5 * y * y + 0.5 * x * x))
-    )
-    image = image * light[:, :, None].astype(np.float32)
+    height, width, channels = image.shape
+    image = image * _light(height, width, camera, random, world)[:, :, None]
     if not camera.infrared:
         gray = image.mean(axis=2, keepdims=True)
-        image = (gray + camera.saturation * (image - gray)) * np.array(
-            camera.cast, dtype=np.float32
-        )
+        saturated = gray + camera.saturation * (image - gray)
+        image = saturated * np.array(camera.cast, dtype=np.float32)
     image = image * (1.0 - camera.haze) + camera.haze * 0.7
     image = np.clip(image, 0.0, 1.0) ** camera.gamma
-    levels = np.repeat(image, 3, axis=2) if camera.infrared else image
-    picture = Image.fromarray((levels * 255.0 + 0.5).astype(np.uint8))
+    if camera.infrared:
+        image = np.repeat(image, 3, axis=2)  # (H, W, 1) → (H, W, 3)
+    picture = Image.fromarray((image * 255.0 + 0.5).astype(np.uint8))
     blur = camera.blur * height / 96.0 * float(random.uniform(0.6, 1.4))
     blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32)
-    noise = random.standard_normal((height, width, 1 if camera.infrared else 3), dtype=np.float32)
-    return np.clip(blurred + noise * (camera.noise * 255.0) + 0.5, 0, 255).astype(np.uint8)
+    noise = random.standard_normal((height, width, channels), dtype=np.float32)
+    noisy = blurred + noise * (camera.noise * 255.0)
+    return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
+
+
+def _light(height: int, width: int, camera: Camera, random: Generator, world: World) -> np.ndarray:
+    """Return the light of one image, (H, W) float32: exposure, a slope, and dark corners."""
+    strength = world.image_strength
+    gain = camera.gain * (1.0 + strength * float(random.uniform(-0.12, 0.12)))
+    slope_y, slope_x = strength * random.uniform(-0.15, 0.15, 2)
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    sloped = gain * (1.0 + slope_y * y + slope_x * x)
+    corners = 1.0 - camera.vignette * (0.5 * y * y + 0.5 * x * x)
+    return (sloped * corners).astype(np.float32)

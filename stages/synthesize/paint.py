@@ -1,6 +1,7 @@
-"""A figure's map of parts in the colors of its materials: patterns, folds, light from a side."""
+"""Color a figure's map of parts: materials, patterns, folds, and light from a side."""
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image
 
 from stages.synthesize.figure import OVERSAMPLING, Figure, Part
@@ -8,7 +9,8 @@ from stages.synthesize.people import Garment, Person
 
 # Rows of the table of materials; the accent of a garment follows its base.
 SKIN, HAIR, UPPER, UPPER_ACCENT, LOWER, LOWER_ACCENT, INNER, SHOES, BAG = range(9)
-# What each part is made of, and how bright it is: limbs stand out from the body, and the far ones from the near ones.
+# What each part is made of, and how bright it is. Limbs differ in brightness from the body, and
+# far limbs from near ones, so that each can be told from what is behind it.
 LOOKS = {
     Part.NOTHING: (SKIN, 0.0),
     Part.SKIN: (SKIN, 1.0),
@@ -30,41 +32,42 @@ SHADE = np.array([LOOKS[part][1] for part in Part], dtype=np.float32)
 
 
 def reflectance(person: Person, infrared: bool) -> np.ndarray:
-    """The table of materials (9, C) float32 in the order of the rows above; C = 1 infrared, 3 visible."""
-    rows = [person.skin, person.hair, person.upper.base, person.upper.accent]
-    rows += [
-        person.lower.base,
-        person.lower.accent,
-        person.inner,
-        person.shoes,
-        person.bag_material,
-    ]
-    return np.array(
-        [(row.infrared,) if infrared else row.visible for row in rows], dtype=np.float32
-    )
+    """Return the materials in the order of the rows above, (9, C) float32.
+
+    C is 1 in the infrared and 3 in the visible.
+    """
+    upper, lower = person.upper, person.lower
+    materials = [person.skin, person.hair, upper.base, upper.accent]
+    materials += [lower.base, lower.accent, person.inner, person.shoes, person.bag_material]
+    if infrared:
+        return np.array([[material.infrared] for material in materials], dtype=np.float32)
+    return np.array([material.visible for material in materials], dtype=np.float32)
 
 
 def pattern(
     garment: Garment, x: np.ndarray, y: np.ndarray, front: float, edge: float
 ) -> np.ndarray:
-    """Where a garment shows its accent: bool (H, W) for body coordinates `x` (1, W) and `y` (H, 1).
+    """Return where a garment shows its accent, (H, W) bool.
 
-    `front` is the cosine of the facing: a logo is on the chest only; `edge`: below it a `block` changes its tone.
+    `x` (1, W) and `y` (H, 1) are body coordinates. `front` is the cosine of the facing, because a
+    logo is on the chest only. The pattern `block` shows the accent below the y `edge`.
     """
     period, offset = garment.period, garment.offset
+    across, down = x / period, y / period
     match garment.pattern:
         case "hstripes":
-            accent = (y / period + offset) % 1.0 < 0.5
+            accent = _first_half(down + offset)
         case "vstripes":
-            accent = (x / period + offset) % 1.0 < 0.5
+            accent = _first_half(across + offset)
         case "checks":
-            accent = ((y / period + offset) % 1.0 < 0.5) ^ ((x / period + offset) % 1.0 < 0.5)
+            accent = _first_half(down + offset) ^ _first_half(across + offset)
         case "dots":
-            accent = ((x / period) % 1.0 - 0.5) ** 2 + ((y / period) % 1.0 - 0.5) ** 2 < 0.09
+            accent = (across % 1.0 - 0.5) ** 2 + (down % 1.0 - 0.5) ** 2 < 0.09
         case "block":
             accent = y > edge
         case "logo":
-            accent = ((x / 0.055) ** 2 + ((y - 0.27) / 0.045) ** 2 < 1.0) & (front > 0.25)
+            ellipse = (x / 0.055) ** 2 + ((y - 0.27) / 0.045) ** 2
+            accent = (ellipse < 1.0) & (front > 0.25)
         case "plain":
             accent = np.zeros((1, 1), dtype=bool)
         case unknown:
@@ -72,39 +75,50 @@ def pattern(
     return np.broadcast_to(accent, np.broadcast_shapes(x.shape, y.shape))
 
 
-def paint(
-    figure: Figure, infrared: bool, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The finished figure: color × cover (H, W, C) and cover (H, W, 1), both float32, 0 to 1.
+def paint(figure: Figure, infrared: bool, random: Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the finished figure: color × cover (H, W, C), and cover (H, W, 1); float32, 0 to 1.
 
-    C = 1 in the infrared, 3 in the visible. `random` draws the folds of the clothes.
+    C is 1 in the infrared and 3 in the visible. `random` draws the folds of the clothes.
     """
-    parts, person = figure.draw(), figure.person
-    x = ((np.arange(figure.columns, dtype=np.float32) - figure.middle) / figure.scale)[None, :]
-    y = ((np.arange(figure.rows, dtype=np.float32) - figure.top) / figure.scale)[:, None]
-    materials = MATERIAL[parts]
-    upper = (materials == UPPER) & pattern(
-        person.upper, x, y, figure.front, 0.22 + 0.16 * person.upper.offset
-    )
-    lower = (materials == LOWER) & pattern(
-        person.lower, x, y, figure.front, 0.62 + 0.16 * person.lower.offset
-    )
+    person = figure.person
+    parts = figure.draw()  # (3H, 3W)
+    columns = np.arange(figure.columns, dtype=np.float32)[None, :]
+    rows = np.arange(figure.rows, dtype=np.float32)[:, None]
+    x = (columns - figure.middle) / figure.scale  # (1, 3W)
+    y = (rows - figure.top) / figure.scale  # (3H, 1)
+
+    materials = MATERIAL[parts]  # (3H, 3W), rows of the table of materials
+    upper_edge = 0.22 + 0.16 * person.upper.offset
+    lower_edge = 0.62 + 0.16 * person.lower.offset
+    upper = (materials == UPPER) & pattern(person.upper, x, y, figure.front, upper_edge)
+    lower = (materials == LOWER) & pattern(person.lower, x, y, figure.front, lower_edge)
     materials = materials + upper + lower
-    folds = Image.fromarray(random.normal(1.0, 0.10, (14, 7)).astype(np.float32))
-    shade = SHADE[parts] * np.asarray(
-        folds.resize((figure.columns, figure.rows), Image.Resampling.BILINEAR)
-    )
+
+    folds = random.normal(1.0, 0.10, (14, 7)).astype(np.float32)
+    size = (figure.columns, figure.rows)
+    smooth = Image.fromarray(folds).resize(size, Image.Resampling.BILINEAR)
+    shade = SHADE[parts] * np.asarray(smooth)  # (3H, 3W)
     shade *= 1.0 + 0.9 * figure.pose.light * x
-    color = np.take(reflectance(person, infrared), materials, axis=0) * shade[:, :, None]
-    return _shrink(color), _shrink((parts > 0).astype(np.float32)[:, :, None])
+
+    color = np.take(reflectance(person, infrared), materials, axis=0)  # (3H, 3W, C)
+    cover = (parts > 0).astype(np.float32)
+    return _shrink(color * shade[:, :, None]), _shrink(cover[:, :, None])
+
+
+def _first_half(phase: np.ndarray) -> np.ndarray:
+    """Return where `phase` is in the first half of its period of 1."""
+    return phase % 1.0 < 0.5
 
 
 def _shrink(fine: np.ndarray) -> np.ndarray:
-    """Mean of every OVERSAMPLING × OVERSAMPLING block; strided sums are much faster than a mean over two axes."""
-    rows = fine[::OVERSAMPLING].copy()
+    """Return the mean of every OVERSAMPLING × OVERSAMPLING block: (3H, 3W, C) → (H, W, C).
+
+    Strided sums are much faster than a mean over two axes.
+    """
+    rows = fine[::OVERSAMPLING].copy()  # (H, 3W, C)
     for first in range(1, OVERSAMPLING):
         rows += fine[first::OVERSAMPLING]
-    blocks = rows[:, ::OVERSAMPLING].copy()
+    blocks = rows[:, ::OVERSAMPLING].copy()  # (H, W, C)
     for first in range(1, OVERSAMPLING):
         blocks += rows[:, first::OVERSAMPLING]
     return blocks / np.float32(OVERSAMPLING**2)

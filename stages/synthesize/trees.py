@@ -1,4 +1,4 @@
-"""A planned tree on disk, rendered by several processes."""
+"""Write a planned tree to disk; several processes render its images."""
 
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -8,11 +8,11 @@ from pathlib import Path
 from stages.parts.run.console import progress
 from stages.parts.run.settings import Synthesize
 from stages.synthesize import sources, targets
-from stages.synthesize.plan import Shot
-from stages.synthesize.render import Studio, write_shot
+from stages.synthesize.plan import PlannedImage
+from stages.synthesize.render import Studio, write_image
 from stages.synthesize.world import WORLD, World
 
-CHUNK = 16  # shots a process takes at a time
+CHUNK = 16  # images that a process takes at a time
 LAYOUTS = {
     "sysu_mm01": targets.sysu_mm01,
     "regdb": targets.regdb,
@@ -26,35 +26,36 @@ LAYOUTS = {
 def write_tree(
     layout: str, root: Path, settings: Synthesize, workers: int = 2, world: World = WORLD
 ) -> Path:
-    """Render the data set `layout` (a key of LAYOUTS) below `root` and return its folder, e.g. `root/SYSU-MM01`.
+    """Render the data set `layout` below `root` and return its folder, e.g. `root/SYSU-MM01`.
 
-    Sizes and seed come from `settings`; `settings.layout` plays no part. The bytes do not depend on `workers`.
-    Raises ValueError for an unknown layout or more people than it has numbers.
+    `layout` is a key of LAYOUTS. Sizes and seed come from `settings`; `settings.layout` plays no
+    part. The bytes do not depend on the number of `workers`.
+    Raises ValueError for an unknown layout or for more people than it has numbers.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"{layout!r} is not a layout; expected one of {', '.join(LAYOUTS)}")
     plan = LAYOUTS[layout](settings)
     folder = root / plan.folder
-    files = [*(shot.path for shot in plan.shots), *plan.texts, *(copy for _, copy in plan.copies)]
+    files = [planned.path for planned in plan.images]
+    files += [*plan.texts, *(copy for _, copy in plan.copies)]
     for parent in sorted({(folder / name).parent for name in files}):
         parent.mkdir(parents=True, exist_ok=True)
     for name, text in plan.texts.items():
         (folder / name).write_text(text)
     studio = Studio(layout, settings.seed, settings.height, settings.width, world)
-    _render(studio, folder, plan.shots, workers)
+    _render(studio, folder, plan.images, workers)
     for source, copy in plan.copies:
         shutil.copyfile(folder / source, folder / copy)
     return folder
 
 
-def _render(studio: Studio, folder: Path, shots: list[Shot], workers: int) -> None:
-    write = partial(write_shot, studio, folder)
+def _render(studio: Studio, folder: Path, images: list[PlannedImage], workers: int) -> None:
+    write = partial(write_image, studio, folder)
     if workers == 1:
-        for shot in progress(shots, folder.name, "image"):
-            write(shot)
+        for planned in progress(images, folder.name, "image"):
+            write(planned)
         return
     with ProcessPoolExecutor(workers) as pool:
-        for _ in progress(
-            pool.map(write, shots, chunksize=CHUNK), folder.name, "image", len(shots)
-        ):
+        written = pool.map(write, images, chunksize=CHUNK)
+        for _ in progress(written, folder.name, "image", len(images)):
             pass

@@ -1,4 +1,4 @@
-"""How hard the synthetic data sets are, and what tells them apart: the knobs of the renderer in one place."""
+"""How hard the synthetic data sets are, and what tells them apart: all knobs in one place."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 class World:
     """Knobs that every data set shares.
 
-    luminance_share  share of a garment's near-infrared reflectance that follows its visible luminance; the rest is a
-                     draw of its own, so a dark coat may well be bright in the infrared. 0: brightness is of no use
-                     across modalities; 1: infrared is a grayscale copy
+    luminance_share  share of a garment's near-infrared reflectance that follows its visible
+                     luminance; the rest is a draw of its own, so a dark coat may well be bright in
+                     the infrared. 0: brightness is of no use across modalities; 1: infrared is a
+                     grayscale copy
     camera_strength  how far cameras differ in gain, color cast, gamma and tilt. 0: all alike
     image_strength   how far light and exposure differ between images of one camera
     noise            standard deviation of the sensor's noise, of full scale 1, in a visible camera
@@ -17,9 +18,10 @@ class World:
     occluder_chance  chance of a foreground object in an image
     pose             how far gait, facing and framing vary between images of a person
     proportions      how far bodies differ. 0: all alike
-    pattern_contrast smallest difference of reflectance between a pattern's two tones, in both modalities
-    upper_cuts, lower_cuts, upper_patterns, lower_patterns, bags: what there is to wear and carry; a name that is
-                     given twice is drawn twice as often
+    pattern_contrast smallest difference of reflectance between a pattern's two tones, in both
+                     modalities
+    upper_cuts, lower_cuts, upper_patterns, lower_patterns, bags: what there is to wear and carry;
+                     a name that is given twice is drawn twice as often
     """
 
     luminance_share: float = 0.35
@@ -45,13 +47,18 @@ WORLD = World()
 
 @dataclass(frozen=True)
 class Style:
-    """What one data set's people and cameras have in common, so that data sets differ as the real ones do.
+    """What one data set's people and cameras have in common.
+
+    It makes the data sets differ from each other as the real ones do.
 
     chroma    mean saturation of clothes, 0 to 1
     hue       center of the clothes' hues, 0 to 1, towards which `hue_pull` of them lean
     dark      above 1: darker clothes, below 1: lighter ones (the exponent of the luminance draw)
     warm      share of summer clothes: without sleeves or with short ones, shorts
-    gain      mean exposure; cast: mean (red, green, blue) gains; haze: mean veil of light; blur: mean, in pixels
+    gain      mean exposure
+    cast      mean gains of red, green and blue
+    haze      mean veil of light
+    blur      mean, in pixels of an image of height 96
     vegetation: share of scenes with trees and grass (bright in the infrared)
     """
 

@@ -1,105 +1,139 @@
 """Augmentation as functions of a batch that is on the device already.
 
-Chances are drawn on the CPU from the generator that is given, so a run on a GPU sees the same pictures.
+All random numbers are drawn on the CPU from the generator that the caller passes. So a run on a
+GPU sees the same pictures as a run on a CPU.
 """
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
+RECTANGLES = 10  # that `erase` draws for each image
 
 
 def normalize(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) → float32, by the mean and deviation of ImageNet."""
+    """Return images (B, 3, H, W), 0 to 255, as float32 normalized by ImageNet's statistics."""
     mean = images.new_tensor(MEAN, dtype=torch.float32).view(3, 1, 1)
     deviation = images.new_tensor(DEVIATION, dtype=torch.float32).view(3, 1, 1)
     return (images.float() / 255 - mean) / deviation
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:
-    """float (B, 3, H, W), 0 to 255 → (B, 3, height, width), bicubic with antialiasing; unchanged where it fits already.
+    """Return float images (B, 3, H, W), 0 to 255, as (B, 3, height, width).
 
-    Bicubic overshoots at edges; what leaves 0 to 255 is clipped, as in a picture of bytes.
+    The interpolation is bicubic with antialiasing. It overshoots at edges, so values are clipped
+    to 0 to 255, as in a picture of bytes. Images that have the size already are left as they are.
     """
-    if images.shape[2:] == (height, width):
+    size = (height, width)
+    if images.shape[2:] == size:
         return images
-    return functional.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(
-        0, 255
-    )
+    resized = functional.interpolate(images, size, mode="bicubic", antialias=True)
+    return resized.clamp(0, 255)
 
 
-def flip(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    """Mirror each image with the given chance."""
-    return torch.where(_draw(images, chance, generator), images.flip(3), images)
+def flip(images: Tensor, chance: float, generator: Generator) -> Tensor:
+    """Mirror each image (B, 3, H, W) left to right with the given chance."""
+    return torch.where(_chosen(images, chance, generator), images.flip(3), images)
 
 
-def grayscale(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    """Replace the three channels of float images by luma (ITU-R 601-2) with the given chance."""
-    luma = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
-    gray = (images * luma).sum(1, keepdim=True).expand_as(images)
-    return torch.where(_draw(images, chance, generator), gray, images)
+def grayscale(images: Tensor, chance: float, generator: Generator) -> Tensor:
+    """Replace the channels of float images (B, 3, H, W) by luma with the given chance.
+
+    Luma is that of ITU-R 601-2; all three channels get it.
+    """
+    weights = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
+    luma = (images * weights).sum(1, keepdim=True)  # (B, 1, H, W)
+    return torch.where(_chosen(images, chance, generator), luma.expand_as(images), images)
 
 
-def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `pad` pixels each way; what comes in is 0.
+def pad_and_crop(images: Tensor, pad: int, generator: Generator) -> Tensor:
+    """Shift each image (B, 3, H, W) by up to `pad` pixels in each direction; the border gets 0.
 
-    The same as padding with 0 on every side and cropping the former size at random.
+    This is the same as padding with 0 on every side and cropping the former size at random.
     """
     if pad == 0:
         return images
+    device = images.device
     count, _, height, width = images.shape
     padded = functional.pad(images, (pad, pad, pad, pad))
-    offsets = torch.randint(2 * pad + 1, (2, count), generator=generator).to(images.device)
-    rows = offsets[0].view(-1, 1, 1) + torch.arange(height, device=images.device).view(1, -1, 1)
-    columns = offsets[1].view(-1, 1, 1) + torch.arange(width, device=images.device).view(1, 1, -1)
-    picked = padded.permute(0, 2, 3, 1)[
-        torch.arange(count, device=images.device).view(-1, 1, 1), rows, columns
-    ]
-    return picked.permute(0, 3, 1, 2)  # (B, 3, H, W), channels last in memory
+    padded = padded.permute(0, 2, 3, 1)  # (B, H + 2 pad, W + 2 pad, 3)
+    offsets = torch.randint(2 * pad + 1, (2, count, 1), generator=generator)
+    top, left = offsets.to(device)  # (B, 1) each
+    rows = top + torch.arange(height, device=device)  # (B, H)
+    columns = left + torch.arange(width, device=device)  # (B, W)
+    image = torch.arange(count, device=device)[:, None, None]  # (B, 1, 1)
+    cropped = padded[image, rows[:, :, None], columns[:, None, :]]  # (B, H, W, 3)
+    return cropped.permute(0, 3, 1, 2)  # (B, 3, H, W), channels last in memory
 
 
 def erase(
     images: Tensor,
     chance: float,
-    generator: torch.Generator,
+    generator: Generator,
     area: tuple[float, float] = (0.02, 0.33),
     uniform_ratio: bool = False,
     value: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Tensor:
-    """Overwrite one rectangle of each image with the given chance; after normalization.
+    """Overwrite one rectangle of each normalized image with the given chance.
 
-    The defaults are torchvision's (OTLA): share of the area uniform in `area`, aspect ratio log-uniform in 0.3 … 3.3,
-    value 0. SpCL's are `area=(0.02, 0.4)`, `uniform_ratio=True`, `value=MEAN`: the ratio uniform in 0.3 … 1 / 0.3,
-    and the *mean in normalized space* as the color. Of ten rectangles drawn the first that fits is taken.
+    The defaults are torchvision's, which OTLA uses. SpCL uses `area=(0.02, 0.4)`,
+    `uniform_ratio=True` and `value=MEAN`: the mean, but as a color in *normalized* space.
+    Ten rectangles are drawn for each image, and the first one that fits is taken.
+
+    Args:
+        images: (B, 3, H, W), normalized.
+        chance: of an image to lose a rectangle.
+        generator: the source of all draws.
+        area: limits of the rectangle's share of the image, which is uniform between them.
+        uniform_ratio: the aspect ratio is uniform in 0.3 to 1 / 0.3 instead of log-uniform in 0.3
+            to 3.3.
+        value: what is written into the three channels.
+
+    Returns:
+        (B, 3, H, W).
     """
     count, _, height, width = images.shape
-    share = torch.empty(count, 10).uniform_(*area, generator=generator)
-    if uniform_ratio:
-        ratio = torch.empty(count, 10).uniform_(0.3, 1 / 0.3, generator=generator)
-    else:
-        low, high = torch.tensor([0.3, 3.3]).log().tolist()
-        ratio = torch.empty(count, 10).uniform_(low, high, generator=generator).exp()
-    tall = (share * ratio * height * width).sqrt().round()
-    wide = (share / ratio * height * width).sqrt().round()
-    place = torch.rand(2, count, generator=generator)
+    share = torch.empty(count, RECTANGLES).uniform_(*area, generator=generator)
+    ratio = _ratios(count, uniform_ratio, generator)
+    tall = (share * ratio * height * width).sqrt().round()  # (B, 10)
+    wide = (share / ratio * height * width).sqrt().round()  # (B, 10)
+    place_y, place_x = torch.rand(2, count, generator=generator)  # (B,) each
     chosen = torch.rand(count, generator=generator) < chance
+
     fits = (tall < height) & (wide < width)
     first = fits.int().argmax(1, keepdim=True)
-    tall, wide = tall.gather(1, first).squeeze(1), wide.gather(1, first).squeeze(1)
-    top = (place[0] * (height - tall + 1)).floor()
-    left = (place[1] * (width - wide + 1)).floor()
-    y = torch.arange(height).view(1, -1, 1)
-    x = torch.arange(width).view(1, 1, -1)
-    inside = (y >= top.view(-1, 1, 1)) & (y < (top + tall).view(-1, 1, 1))
-    inside = inside & (x >= left.view(-1, 1, 1)) & (x < (left + wide).view(-1, 1, 1))
-    inside &= (chosen & fits.any(1)).view(-1, 1, 1)
-    mask = inside.unsqueeze(1).to(images.device)
-    return torch.where(mask, images.new_tensor(value).view(3, 1, 1), images)
+    tall = tall.gather(1, first).squeeze(1)  # (B,)
+    wide = wide.gather(1, first).squeeze(1)  # (B,)
+    top = (place_y * (height - tall + 1)).floor()
+    left = (place_x * (width - wide + 1)).floor()
+
+    rows = _inside(top, tall, height).unsqueeze(2)  # (B, H, 1)
+    columns = _inside(left, wide, width).unsqueeze(1)  # (B, 1, W)
+    erased = (chosen & fits.any(1)).view(-1, 1, 1)
+    mask = (rows & columns & erased).unsqueeze(1)  # (B, 1, H, W)
+    color = images.new_tensor(value).view(3, 1, 1)
+    return torch.where(mask.to(images.device), color, images)
 
 
-def _draw(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    return (
-        (torch.rand(len(images), generator=generator) < chance).view(-1, 1, 1, 1).to(images.device)
-    )
+def _ratios(count: int, uniform: bool, generator: Generator) -> Tensor:
+    """Draw aspect ratios (B, 10): height over width."""
+    ratio = torch.empty(count, RECTANGLES)
+    if uniform:
+        return ratio.uniform_(0.3, 1 / 0.3, generator=generator)
+    low, high = torch.tensor([0.3, 3.3]).log().tolist()
+    return ratio.uniform_(low, high, generator=generator).exp()
+
+
+def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Return which of `size` places are in each interval: start, length (B,) → (B, size) bool."""
+    places = torch.arange(size)
+    start, end = start[:, None], (start + length)[:, None]
+    return (places >= start) & (places < end)
+
+
+def _chosen(images: Tensor, chance: float, generator: Generator) -> Tensor:
+    """Draw which images to change, each with the given chance: (B, 1, 1, 1) bool."""
+    chosen = torch.rand(len(images), generator=generator) < chance
+    return chosen.view(-1, 1, 1, 1).to(images.device)

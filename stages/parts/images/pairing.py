@@ -3,131 +3,147 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 
 class CrossModalBatches(NamedTuple):
-    """An epoch's batches, (steps, persons · images) int64 each; a batch is one block of `images` columns a label.
+    """The batches of an epoch: one row for each batch, K columns for each label in it.
 
     `visible` and `infrared` are positions in the label vectors that the batches were drawn from.
     """
 
-    visible: np.ndarray
-    infrared: np.ndarray
-    labels: np.ndarray
+    visible: np.ndarray  # (steps, P · K) int64
+    infrared: np.ndarray  # (steps, P · K) int64
+    labels: np.ndarray  # (steps, P · K) int64
 
 
 def cross_modal_batches(
     visible_labels: np.ndarray,
     infrared_labels: np.ndarray,
     persons: int,
-    images: int,
+    images_per_person: int,
     steps: int,
-    generator: np.random.Generator,
+    generator: Generator,
 ) -> CrossModalBatches:
-    """Batches whose visible and infrared images share their labels.
+    """Draw batches whose visible and infrared images share their labels.
 
-    Labels come from a pool of those that have images in both modalities, without replacement; the images of a label
-    from a pool for each modality, without replacement over the epoch. An empty pool is filled again. So the counts of
-    any two labels, and of any two images of a label, differ by one at most. A label with fewer than `images` images
-    repeats some. Unlike in OTLA's released code, where the refill may fall into the middle of a batch, no label
-    occurs twice in a batch.
+    Labels are drawn without replacement from a pool of those that have images in both modalities.
+    The images of a label are drawn without replacement from one pool for each modality, over the
+    whole epoch. An empty pool is filled again. So the counts of any two labels, and of any two
+    images of a label, differ by one at most. A label with fewer than K images repeats some.
+    In OTLA's released code the refill may happen in the middle of a batch, so that a label occurs
+    twice in it. Here no label does.
 
     Args:
-        visible_labels: (N,) int64; -1 = not drawn.
-        infrared_labels: (M,) int64; -1 = not drawn.
-        persons: labels a batch, P.
-        images: images of each label and modality in a batch, K.
-        steps: batches.
-        generator: where all draws come from.
+        visible_labels: (N,) int64; images with label -1 are not drawn.
+        infrared_labels: (M,) int64; images with label -1 are not drawn.
+        persons: P, the number of labels in a batch.
+        images_per_person: K, the number of images of each label and modality in a batch.
+        steps: the number of batches.
+        generator: the source of all draws.
 
     Raises:
-        ValueError: where fewer than `persons` labels have images in both modalities, or a size is not positive.
+        ValueError: if fewer than P labels have images in both modalities, or a size is below 1.
+
+    >>> visible, infrared = np.array([7, 7, 8, 8, 9]), np.array([8, 7])
+    >>> batches = cross_modal_batches(visible, infrared, 2, 2, 1, np.random.default_rng(0))
+    >>> batches.labels, batches.visible, batches.infrared
+    (array([[7, 7, 8, 8]]), array([[0, 1, 2, 3]]), array([[1, 1, 0, 0]]))
     """
     visible_labels, infrared_labels = np.asarray(visible_labels), np.asarray(infrared_labels)
-    shared = np.intersect1d(visible_labels, infrared_labels)
-    slots = _slots(
-        shared[shared >= 0], persons, images, steps, generator, "images in both modalities"
-    )
-    return CrossModalBatches(
-        _members(slots, visible_labels, images, generator).reshape(steps, -1),
-        _members(slots, infrared_labels, images, generator).reshape(steps, -1),
-        slots.repeat(images).reshape(steps, -1),
-    )
+    _check_sizes(persons, images_per_person, steps)
+    labels = np.intersect1d(visible_labels, infrared_labels)
+    slots = _slots(labels, persons, steps, generator, "images in both modalities")
+    visible = _members(slots, visible_labels, images_per_person, generator)
+    infrared = _members(slots, infrared_labels, images_per_person, generator)
+    return _batches(visible, infrared, slots, steps)
 
 
 def unpaired_batches(
     visible_labels: np.ndarray,
     infrared_count: int,
     persons: int,
-    images: int,
+    images_per_person: int,
     steps: int,
-    generator: np.random.Generator,
+    generator: Generator,
 ) -> CrossModalBatches:
-    """Batches for an epoch without infrared labels: infrared images are any of the `infrared_count` there are.
+    """Draw batches for an epoch in which infrared images have no labels.
 
-    Visible images as in `cross_modal_batches`, from all labels; infrared images from one pool of all, without
-    replacement, filled again when empty. `labels` are those of the visible images; they say nothing of the infrared.
+    Visible images are drawn as in `cross_modal_batches`, of all labels. Infrared images are drawn
+    without replacement from one pool of all `infrared_count`, which is filled again when it is
+    empty. The `labels` of the batches are those of the visible images alone.
+
+    Args: as in `cross_modal_batches`.
+
+    Raises:
+        ValueError: if there are fewer than P labels or no infrared image, or a size is below 1.
     """
     visible_labels = np.asarray(visible_labels)
-    labels = np.unique(visible_labels)
-    slots = _slots(labels[labels >= 0], persons, images, steps, generator, "visible images")
+    _check_sizes(persons, images_per_person, steps)
     if infrared_count < 1:
         raise ValueError("batches: there are no infrared images to draw from")
-    return CrossModalBatches(
-        _members(slots, visible_labels, images, generator).reshape(steps, -1),
-        _endless(np.arange(infrared_count), len(slots) * images, generator).reshape(steps, -1),
-        slots.repeat(images).reshape(steps, -1),
-    )
+    slots = _slots(np.unique(visible_labels), persons, steps, generator, "visible images")
+    visible = _members(slots, visible_labels, images_per_person, generator)
+    infrared = _endless(np.arange(infrared_count), visible.size, generator)
+    return _batches(visible, infrared, slots, steps)
+
+
+def _batches(
+    visible: np.ndarray, infrared: np.ndarray, slots: np.ndarray, steps: int
+) -> CrossModalBatches:
+    """Cut an epoch into batches; `visible` and `infrared` have K entries for each of `slots`."""
+    labels = slots.repeat(visible.shape[1])
+    shape = (steps, -1)
+    return CrossModalBatches(visible.reshape(shape), infrared.reshape(shape), labels.reshape(shape))
+
+
+def _check_sizes(persons: int, images_per_person: int, steps: int) -> None:
+    if min(persons, images_per_person, steps) < 1:
+        sizes = f"{steps} batches of {persons} × {images_per_person} images"
+        raise ValueError(f"batches: {sizes}, expected positive numbers")
 
 
 def _slots(
-    labels: np.ndarray,
-    persons: int,
-    images: int,
-    steps: int,
-    generator: np.random.Generator,
-    of: str,
+    labels: np.ndarray, persons: int, steps: int, generator: Generator, having: str
 ) -> np.ndarray:
-    """The label of every slot, (steps · persons,): permutations of `labels` end to end, no label twice in a batch."""
-    if min(persons, images, steps) < 1:
-        raise ValueError(
-            f"batches: {steps} batches of {persons} × {images} images, expected positive numbers"
-        )
+    """Return the label of every slot, (steps · P,): permutations of `labels`, end to end.
+
+    A permutation that starts within a batch is reordered so that no label is twice in the batch.
+    `having` says in an error what the labels have.
+    """
+    labels = labels[labels >= 0]
     if len(labels) < persons:
         raise ValueError(
-            f"batches: {len(labels)} labels have {of}, but a batch takes persons = {persons} of them"
+            f"batches: {len(labels)} labels have {having}, "
+            f"but a batch takes persons = {persons} of them"
         )
     slots = np.empty(0, dtype=np.int64)
-    rounds = [slots]
-    drawn = 0
-    while drawn < steps * persons:
+    while len(slots) < steps * persons:
         order = generator.permutation(labels).astype(np.int64)
-        begun = drawn % persons  # slots of the running batch that the last permutation has filled
+        begun = len(slots) % persons  # slots of the last batch that are filled already
         if begun:
-            free = np.flatnonzero(~np.isin(order, rounds[-1][-begun:]))[: persons - begun]
-            order = np.concatenate([order[free], np.delete(order, free)])
-        rounds.append(order)
-        drawn += len(order)
-    return np.concatenate(rounds)[: steps * persons]
+            absent = np.flatnonzero(~np.isin(order, slots[-begun:]))
+            completing = absent[: persons - begun]
+            order = np.concatenate([order[completing], np.delete(order, completing)])
+        slots = np.concatenate([slots, order])
+    return slots[: steps * persons]
 
 
 def _members(
-    slots: np.ndarray, labels: np.ndarray, images: int, generator: np.random.Generator
+    slots: np.ndarray, labels: np.ndarray, images_per_person: int, generator: Generator
 ) -> np.ndarray:
-    """`images` positions in `labels` for every slot, (slots · images,), each label's without replacement."""
-    wanted, uses = np.unique(slots, return_counts=True)
-    order = np.argsort(labels, kind="stable")
-    first, past = (np.searchsorted(labels[order], wanted, side=side) for side in ("left", "right"))
-    draws = [
-        _endless(order[a:b], use * images, generator).reshape(-1, images)
-        for a, b, use in zip(first, past, uses, strict=True)
-    ]
-    members = np.empty((len(slots), images), dtype=np.int64)
-    members[np.argsort(slots, kind="stable")] = np.concatenate(draws)
-    return members.ravel()
+    """Draw K positions in `labels` for every slot, (slots, K); without replacement in a label."""
+    members = np.empty((len(slots), images_per_person), dtype=np.int64)
+    for label in np.unique(slots):
+        of_label = slots == label
+        pool = np.flatnonzero(labels == label)
+        draws = _endless(pool, of_label.sum() * images_per_person, generator)
+        members[of_label] = draws.reshape(-1, images_per_person)
+    return members
 
 
-def _endless(pool: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` draws without replacement from a pool that is filled again when empty."""
+def _endless(pool: np.ndarray, count: int, generator: Generator) -> np.ndarray:
+    """Draw `count` times without replacement from a pool that is filled again when it is empty."""
     rounds = -(-count // len(pool))
-    return generator.permuted(np.tile(pool, (rounds, 1)), axis=1).ravel()[:count]
+    permutations = generator.permuted(np.tile(pool, (rounds, 1)), axis=1)  # (rounds, len(pool))
+    return permutations.ravel()[:count]

@@ -1,13 +1,17 @@
-"""The images of a data set as one array on disk, read as needed."""
+"""The images of a data set as one array on disk, of which rows are read when they are needed."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.lib.format import open_memmap
 
 from stages.parts.images.table import read_table
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ImageStore:
@@ -17,35 +21,36 @@ class ImageStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises ValueError where array and table do not fit, FileNotFoundError where one is missing."""
+        """ValueError if array and table do not fit, FileNotFoundError if one is missing."""
         self.folder = folder
         self.table = read_table(folder / "table.csv")
         self.pixels: np.ndarray = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
-        if self.pixels.ndim != 4 or self.pixels.shape[3] != 3 or self.pixels.dtype != np.uint8:
-            raise ValueError(
-                f"{folder / 'pixels.npy'}: {self.pixels.dtype} {self.pixels.shape}, expected uint8 (N, H, W, 3)"
-            )
-        if len(self.pixels) != len(self.table):
-            raise ValueError(
-                f"{folder}: {len(self.pixels)} images in pixels.npy, {len(self.table)} in table.csv"
-            )
+        count, shape, kind = len(self.pixels), self.pixels.shape, self.pixels.dtype
+        if len(shape) != 4 or shape[3] != 3 or kind != np.uint8:
+            expected = "expected uint8 (N, H, W, 3)"
+            raise ValueError(f"{folder / 'pixels.npy'}: {kind} {shape}, {expected}")
+        if count != len(self.table):
+            rows = len(self.table)
+            raise ValueError(f"{folder}: {count} images in pixels.npy, {rows} in table.csv")
 
     def rows(self, split: str | tuple[str, ...], modality: str | None = None) -> np.ndarray:
-        """Rows (int64, ascending) of a split or several, of one modality or both."""
+        """Return the rows of one or more splits and of one modality or both, int64, ascending."""
         splits = (split,) if isinstance(split, str) else split
-        chosen: pd.Series = self.table["split"].isin(splits)
+        chosen = self.table["split"].isin(splits)
         if modality is not None:
             chosen &= self.table["modality"] == modality
         return self.table.loc[chosen, "row"].to_numpy(dtype=np.int64)
 
     def batch(self, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Images `rows` (B,) as uint8 (B, 3, H, W) on `device`, channels last in memory."""
-        images = torch.from_numpy(np.ascontiguousarray(self.pixels[rows]))
+        """Return the images `rows` (B,) as (B, 3, H, W) uint8, channels last in memory."""
+        import torch  # here, because it takes 2 s, and stages that make no batch do not need it
+
+        images = torch.from_numpy(np.ascontiguousarray(self.pixels[rows]))  # (B, H, W, 3)
         if torch.device(device).type == "cuda":
             images = images.pin_memory().to(device, non_blocking=True)
-        return images.permute(0, 3, 1, 2)
+        return images.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
 
 def create_pixels(path: Path, count: int, height: int, width: int) -> np.memmap:
-    """A new `pixels.npy` (count, height, width, 3) uint8 to fill row by row without holding it in memory."""
+    """Create `pixels.npy`, (count, height, width, 3) uint8, to fill row by row on disk."""
     return open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, height, width, 3))

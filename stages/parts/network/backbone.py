@@ -1,24 +1,57 @@
-"""Residual backbones that give the pooled output of every level."""
+"""Backbones that give the pooled output of every level.
 
-from typing import Any
+ARCHITECTURES names them all. A new backbone is one more entry there, and its name in
+`stages/parts/run/settings.py`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, get_model
-from torchvision.models.resnet import BasicBlock, ResNet18_Weights
-
-IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
+from torchvision.models import ResNet18_Weights, ResNet50_Weights, WeightsEnum, get_model
+from torchvision.models.resnet import BasicBlock
 
 
 class Backbone(nn.Module):
-    """Stem and four residual stages, the last one with stride 1 (twice the map: 18 × 9 for 288 × 144).
+    """Base of all backbones; a subclass gives the feature maps of its levels.
 
-    Parameters carry torchvision's names (`conv1`, `bn1`, `layer1` …), so its weights fit.
-    `sizes` are the channels of the five levels.
+    Attributes:
+        architecture: the backbone's name in ARCHITECTURES.
+        sizes: C_0 … C_L, the channels of the levels.
     """
 
-    def __init__(self, architecture: str, network: Any, sizes: tuple[int, ...]) -> None:
+    def __init__(self, architecture: str) -> None:
         super().__init__()
         self.architecture = architecture
+        self.sizes = ARCHITECTURES[architecture].sizes
+
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the feature maps (B, C_l, H_l, W_l) of images (B, 3, H, W), level by level."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the global averages (B, C_0) … (B, C_L) of the levels of images (B, 3, H, W)."""
+        return tuple(level.mean((2, 3)) for level in self.levels(images))
+
+
+class Architecture(NamedTuple):
+    """What a name in ARCHITECTURES stands for."""
+
+    build: Callable[[str], Backbone]  # from the name; draws from torch's global generator
+    sizes: tuple[int, ...]  # channels of the levels
+    weights: WeightsEnum | None = None  # trained on ImageNet
+
+
+class ResNet(Backbone):
+    """Stem and four residual stages: five levels.
+
+    The last stage has stride 1, which doubles its map (18 × 9 for images of 288 × 144). Level 0 is
+    taken behind the stem's pooling, as in OTLA's released code. Parameters have torchvision's names
+    (`conv1`, `bn1`, `layer1` …), so its weights fit.
+    """
+
+    def __init__(self, architecture: str, network: Any) -> None:
+        super().__init__(architecture)
         self.conv1: nn.Module = network.conv1
         self.bn1: nn.Module = network.bn1
         self.relu: nn.Module = network.relu
@@ -27,22 +60,20 @@ class Backbone(nn.Module):
         self.layer2: nn.Module = network.layer2
         self.layer3: nn.Module = network.layer3
         self.layer4: nn.Sequential = network.layer4
-        self.sizes = sizes
         _keep_resolution(self.layer4[0])
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """float (B, 3, H, W) → global averages of the levels, (B, C_0) … (B, C_4).
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return five feature maps (B, C_l, H_l, W_l)."""
+        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        stage1 = self.layer1(stem)
+        stage2 = self.layer2(stage1)
+        stage3 = self.layer3(stage2)
+        stage4 = self.layer4(stage3)
+        return stem, stage1, stage2, stage3, stage4
 
-        Level 0 is taken behind the stem's pooling, as in OTLA's released code.
-        """
-        levels = [self.maxpool(self.relu(self.bn1(self.conv1(images))))]
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            levels.append(layer(levels[-1]))
-        return tuple(level.mean((2, 3)) for level in levels)
 
-
-class _Narrow(nn.Module):
-    """A residual network for small pictures and a CPU: 16-32-64-128 channels, one block a stage."""
+class _NarrowNetwork(nn.Module):
+    """A residual network for small images and a CPU, with one block in each stage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,40 +91,63 @@ class _Narrow(nn.Module):
 
 
 def _block(narrow: int, wide: int) -> BasicBlock:
-    shortcut = nn.Sequential(nn.Conv2d(narrow, wide, 1, stride=2, bias=False), nn.BatchNorm2d(wide))
+    convolution = nn.Conv2d(narrow, wide, 1, stride=2, bias=False)
+    shortcut = nn.Sequential(convolution, nn.BatchNorm2d(wide))
     return BasicBlock(narrow, wide, 2, shortcut)
 
 
 def _keep_resolution(block: Any) -> None:
-    """Stride 1 in a stage's first block: the 3 × 3 convolution that carries the stride, and the shortcut."""
+    """Set stride 1 in the first block of a stage, in its 3 × 3 convolution and its shortcut."""
     strided = block.conv1 if isinstance(block, BasicBlock) else block.conv2
     strided.stride = (1, 1)
     block.downsample[0].stride = (1, 1)
 
 
+def _narrow(name: str) -> Backbone:
+    return ResNet(name, _NarrowNetwork())
+
+
+def _resnet(name: str) -> Backbone:
+    return ResNet(name, get_model(name, weights=None))
+
+
+ARCHITECTURES = {
+    "narrow": Architecture(_narrow, (16, 16, 32, 64, 128)),
+    "resnet18": Architecture(_resnet, (64, 64, 128, 256, 512), ResNet18_Weights.IMAGENET1K_V1),
+    "resnet50": Architecture(_resnet, (64, 256, 512, 1024, 2048), ResNet50_Weights.IMAGENET1K_V1),
+}
+
+
 def build_backbone(architecture: str) -> Backbone:
-    """`narrow`, `resnet18` or `resnet50`, initialized at random from torch's global generator."""
-    if architecture == "narrow":
-        return Backbone(architecture, _Narrow(), (16, 16, 32, 64, 128))
-    sizes = {"resnet18": (64, 64, 128, 256, 512), "resnet50": (64, 256, 512, 1024, 2048)}
-    if architecture not in sizes:
-        raise ValueError(f"architecture {architecture!r} is not one of narrow, {', '.join(sizes)}")
-    return Backbone(architecture, get_model(architecture, weights=None), sizes[architecture])
+    """Return the backbone of a name in ARCHITECTURES, with weights from torch's global generator.
+
+    Raises:
+        ValueError: for any other name.
+
+    >>> build_backbone("narrow").sizes
+    (16, 16, 32, 64, 128)
+    """
+    if architecture not in ARCHITECTURES:
+        names = ", ".join(ARCHITECTURES)
+        raise ValueError(f"architecture {architecture!r} is not one of {names}")
+    return ARCHITECTURES[architecture].build(architecture)
 
 
 def imagenet_weights(architecture: str) -> dict[str, Tensor]:
-    """torchvision's IMAGENET1K_V1 weights without the classifier; downloaded to torch's cache on first use.
+    """Return a backbone's weights from training on ImageNet, without the classifier.
 
-    Raises ValueError for an architecture that has none, or when the download fails.
+    They are torchvision's IMAGENET1K_V1, downloaded to torch's cache when they are first used.
+
+    Raises:
+        ValueError: for an architecture that has none, or if the download fails.
     """
-    if architecture not in IMAGENET:
-        raise ValueError(
-            f"network.weights: there are no imagenet weights for {architecture}; use none or a path"
-        )
+    known = ARCHITECTURES.get(architecture)
+    if known is None or known.weights is None:
+        problem = f"there are no imagenet weights for {architecture}"
+        raise ValueError(f"network.weights: {problem}; use none or a path")
     try:
-        tensors = IMAGENET[architecture].get_state_dict(progress=False, check_hash=True)
+        tensors = known.weights.get_state_dict(progress=False, check_hash=True)
     except OSError as error:
-        raise ValueError(
-            f"network.weights: imagenet weights of {architecture} cannot be downloaded: {error}"
-        ) from None
+        problem = f"imagenet weights of {architecture} cannot be downloaded"
+        raise ValueError(f"network.weights: {problem}: {error}") from None
     return {name: value for name, value in tensors.items() if not name.startswith("fc.")}

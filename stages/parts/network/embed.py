@@ -1,4 +1,4 @@
-"""A network over many images: embeddings and predictions in evaluation mode."""
+"""Apply a network to many images in evaluation mode: embeddings and predictions."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,21 +8,29 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def gather(
-    network: nn.Module, call: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
+    network: nn.Module, function: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
 ) -> Tensor:
-    """`call` on each batch (B, 3, H, W) with `network` in evaluation mode, rows stacked: (N, …) float32 on the CPU.
+    """Apply `function` to each batch, with `network` in evaluation mode, and stack the rows.
 
-    The network is left in the mode it came in. An empty iterable gives (0,).
+    The network is left in the mode that it was in.
+
+    Args:
+        network: the network that `function` uses.
+        function: (B, 3, H, W) → (B, …).
+        batches: normalized images on the network's device.
+
+    Returns:
+        (N, …) float32 on the CPU; (0,) if there is no batch.
     """
-    mode = network.training
+    training = network.training
     network.eval()
     try:
-        rows = [call(batch).float().cpu() for batch in batches]
+        rows = [function(batch).float().cpu() for batch in batches]
     finally:
-        network.train(mode)
+        network.train(training)
     return torch.cat(rows) if rows else torch.empty(0)
 
 
 def embed(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
-    """Unit rows (N, D) float32 of all images; `batches` are normalized images on the network's device."""
+    """Return the embeddings of all images: (N, D) float32 rows of length 1 on the CPU."""
     return gather(network, network, batches)

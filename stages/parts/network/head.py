@@ -1,4 +1,4 @@
-"""What stands on the backbone: batch-norm necks, the identity classifier, the embedding."""
+"""The layers behind the backbone: batch-norm necks, the identity classifier, the embedding."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -13,67 +13,76 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 
 def build(kind: Callable[..., Kind], seed: int, *arguments: object) -> Kind:
-    """`kind(*arguments)` with its weights drawn from `seed`; torch's global generator is left as it was."""
+    """Return `kind(*arguments)`, its weights drawn from `seed`; torch itself stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind(*arguments)
 
 
 def neck(size: int) -> nn.BatchNorm1d:
-    """A batch-norm neck (size,): scale 1, shift 0 and frozen there."""
+    """Return a batch-norm neck for (B, size): scale 1, and a shift that is frozen at 0."""
     layer = nn.BatchNorm1d(size)
     layer.bias.requires_grad_(False)
     return layer
 
 
 class Embedder(nn.Module):
-    """Backbone and neck: an image → a unit row. What is stored, searched and evaluated."""
+    """Backbone and neck: an image → a row of length 1.
+
+    This is the part of a network that is stored, searched with and evaluated.
+
+    Attributes:
+        half_precision: the backbone runs in bfloat16; all layers behind it are float32 in any case.
+    """
 
     def __init__(self, architecture: str) -> None:
         super().__init__()
         self.backbone = build_backbone(architecture)
         self.neck = neck(self.backbone.sizes[-1])
-        self.half_precision = (
-            False  # the backbone's precision; everything behind it is float32 in any case
-        )
+        self.half_precision = False
 
     def pooled(self, images: Tensor) -> list[Tensor]:
-        """float (B, 3, H, W) → the backbone's pooled levels (B, C_0) … (B, C_4), float32."""
+        """Return the pooled levels (B, C_0) … (B, C_4) float32 of images (B, 3, H, W)."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half_precision):
             return [level.float() for level in self.backbone(images)]
 
     def forward(self, images: Tensor) -> Tensor:
-        """float (B, 3, H, W) → (B, D) float32 rows of length 1."""
+        """Return the embeddings of images (B, 3, H, W): (B, D) float32 rows of length 1."""
         return functional.normalize(self.neck(self.pooled(images)[-1]))
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Load `backbone.*` and `neck.*` of a stored network. ValueError names the first tensor that does not fit."""
-        own = {
-            name: value
-            for name, value in self.state_dict().items()
-            if name.startswith(("backbone.", "neck."))
-        }
-        for name, value in own.items():
-            if name not in tensors or tensors[name].shape != value.shape:
-                found = list(tensors[name].shape) if name in tensors else "nothing"
-                raise ValueError(
-                    f"stored network: {name}: found {found}, expected {list(value.shape)}"
-                )
-        self.load_state_dict({name: tensors[name] for name in own}, strict=False)
+        """Load `backbone.*` and `neck.*` of a stored network; other tensors are left out.
+
+        Raises:
+            ValueError: names the first tensor that does not fit.
+        """
+        restored = {}
+        for name, value in self.state_dict().items():
+            if not name.startswith(("backbone.", "neck.")):
+                continue
+            stored = tensors.get(name)
+            if stored is None or stored.shape != value.shape:
+                found = "nothing" if stored is None else list(stored.shape)
+                problem = f"{name}: found {found}, expected {list(value.shape)}"
+                raise ValueError(f"stored network: {problem}")
+            restored[name] = stored
+        self.load_state_dict(restored, strict=False)
 
 
 class Outputs(NamedTuple):
-    """What the losses of a batch need."""
+    """What the losses of a batch need, all float32."""
 
-    pooled: Tensor  # (B, D) last level before its neck: triplet
-    logits: Tensor  # (B, C) identity classifier: cross-entropy, alignment, transport
-    levels: Tensor  # (B, F) all five levels behind their necks: modality discriminator
+    pooled: Tensor  # (B, D), last level before its neck: triplet
+    logits: Tensor  # (B, C), identity classifier: cross-entropy, alignment, transport
+    levels: Tensor  # (B, F), all five levels behind their necks: modality discriminator
 
 
 class IdentityNetwork(Embedder):
-    """DEN without its discriminator (paper §3.2): backbone, a neck for each level, a classifier without bias.
+    """DEN without its discriminator (paper §3.2).
 
-    As in the released code: neck scales start at N(1, 0.01), shifts stay 0, the classifier at N(0, 0.001).
+    It has a backbone, a neck for each level, and a classifier without bias. As in the released
+    code, the scales of the necks start at N(1, 0.01), their shifts stay 0, and the weights of the
+    classifier start at N(0, 0.001).
     """
 
     def __init__(self, architecture: str, classes: int) -> None:
@@ -85,14 +94,13 @@ class IdentityNetwork(Embedder):
         nn.init.normal_(self.classifier.weight, 0.0, 0.001)
 
     def outputs(self, images: Tensor) -> Outputs:
-        """float (B, 3, H, W) → Outputs in float32."""
-        pooled = self.pooled(images)
-        behind = [
-            layer(level)
-            for layer, level in zip((*self.level_necks, self.neck), pooled, strict=True)
-        ]
-        return Outputs(pooled[-1], self.classifier(behind[-1]), torch.cat(behind, 1))
+        """Return what the losses need, of images (B, 3, H, W)."""
+        pooled = self.pooled(images)  # (B, C_0) … (B, C_4)
+        necks = (*self.level_necks, self.neck)
+        levels = [layer(level) for layer, level in zip(necks, pooled, strict=True)]
+        logits = self.classifier(levels[-1])  # (B, C)
+        return Outputs(pooled[-1], logits, torch.cat(levels, 1))
 
     def predict(self, images: Tensor) -> Tensor:
-        """float (B, 3, H, W) → logits (B, C) float32, without the levels' necks."""
+        """Return the logits (B, C) of images (B, 3, H, W), without the necks of the levels."""
         return self.classifier(self.neck(self.pooled(images)[-1]))

@@ -1,4 +1,4 @@
-"""Curves by epoch as DVCLive writes them: a file a figure, one point an epoch."""
+"""Curves over epochs, written by DVCLive: one file for each value, one point for each epoch."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,33 +9,33 @@ from dvclive import Live
 
 
 class Log(Protocol):
-    """What `curves` hands out."""
+    """What `curves` yields."""
 
-    def __call__(self, figures: dict[str, Any]) -> None:
-        """The next point of every curve."""
+    def __call__(self, values: dict[str, Any]) -> None:
+        """Add the next point of every curve."""
 
 
 @contextmanager
 def curves(folder: Path, series: Iterable[str], past: Iterable[dict[str, Any]]) -> Iterator[Log]:
-    """Write the figures named in `series` below `folder`/plots/metrics; `past` are those of the epochs before.
+    """Write the values named in `series` below `folder`/plots/metrics.
 
-    An epoch that lacks a figure, or has None for it, leaves its curve a point short. Nothing here may depend on the
-    clock: the files are tracked.
+    `past` holds the values of the epochs that were done before. If an epoch has no value of a
+    name, or None, its curve has no point for this epoch. Nothing here may depend on the clock,
+    because the files are tracked.
     """
     names = tuple(series)
     with Live(
         str(folder), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False
     ) as live:
 
-        def log(figures: dict[str, Any]) -> None:
+        def log(values: dict[str, Any]) -> None:
             for name in names:
-                if figures.get(name) is not None:
-                    live.log_metric(name, figures[name], plot=True)
+                if values.get(name) is not None:
+                    live.log_metric(name, values[name], plot=True)
             live.next_step()
 
-        for figures in past:
-            log(figures)
+        for values in past:
+            log(values)
         yield log
-    (folder / "plots" / "metrics").mkdir(
-        parents=True, exist_ok=True
-    )  # DVC misses it where there was no epoch
+    # DVC expects the folder of the curves even if there was no epoch.
+    (folder / "plots" / "metrics").mkdir(parents=True, exist_ok=True)
