@@ -1,7 +1,6 @@
-"""The loss of a batch: the reference implementation's numbers for the whole, and what switches take away."""
+"""The loss of a batch: the reference implementation's numbers, and what switches take away."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ from torch import Tensor
 
 from stages.parts.losses.triplet import batch_hard_triplet
 from stages.parts.network.head import Outputs
-from stages.parts.run import params
-from stages.parts.run.settings import Den, Pal, Train
-from stages.train.objective import loss_terms, total, weights
+from stages.train.data import Method
+from stages.train.objective import WEIGHTS, loss_terms, weighted_sum, weights
+from tests import builders
 
 ORDER = (
     "ce_visible",
@@ -25,12 +24,10 @@ ORDER = (
 
 
 @pytest.fixture(scope="module")
-def paper() -> tuple[Train, Den, Pal]:
-    """The sections of the profile that holds the paper's setting."""
-    tree = params.load(Path(__file__).parents[1] / "params.yaml") | {"dataset": "sysu_mm01"}
-    return tuple(
-        params.section(tree, *section) for section in (("train", Train), ("den", Den), ("pal", Pal))
-    )
+def paper() -> Method:
+    """The paper's setting."""
+    names = ("train", "den", "otla", "pal")
+    return Method(*[builders.settings(name, {"scale": "paper"}) for name in names], seed=0)
 
 
 def batch(count: int = 6, seed: int = 0) -> tuple[Outputs, Tensor, Tensor]:
@@ -48,9 +45,9 @@ def batch(count: int = 6, seed: int = 0) -> tuple[Outputs, Tensor, Tensor]:
 
 @pytest.mark.parametrize("setting", ["semi_supervised", "unsupervised", "supervised"])
 def test_the_whole_loss_is_the_reference_s(gold, paper, setting):
-    """Value, every term, and the gradients of features, logits and discriminator output, in float64."""
+    """Value, terms, and gradients of features, logits and discriminator output, in float64."""
     expected = gold("otla/total_loss.npz")
-    train, den, pal = paper
+    train, pal = paper.train, paper.pal
     feat, cls, dis = (torch.from_numpy(expected[name]).double() for name in ("feat", "cls", "dis"))
     modality = torch.logit(dis.squeeze(1))
     for leaf in (feat, cls, modality):
@@ -58,7 +55,7 @@ def test_the_whole_loss_is_the_reference_s(gold, paper, setting):
     visible = torch.from_numpy(expected["label_rgb"])
     infrared = torch.from_numpy(expected["label_ir"]) if setting == "supervised" else visible
     terms = loss_terms(Outputs(feat, cls, feat), modality, visible, infrared, train, pal)
-    loss = total(terms, weights(train, den, pal))
+    loss = weighted_sum(terms, weights(paper))
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(expected[f"{setting}_loss"]), rel=1e-9)
     parts = [float(terms[name].detach()) for name in ORDER]
@@ -71,36 +68,41 @@ def test_the_whole_loss_is_the_reference_s(gold, paper, setting):
 
 def test_weights_of_the_paper_s_setting(paper):
     """1, 1, 0.1, 0.5 as in the released code; λ1 = λ2 = 1 of Eq. 11."""
-    assert weights(*paper) == dict(zip(ORDER, (1.0, 1.0, 0.1, 0.5, 1.0, 1.0), strict=True))
+    assert weights(paper) == dict(zip(ORDER, (1.0, 1.0, 0.1, 0.5, 1.0, 1.0), strict=True))
 
 
 def test_every_weight_comes_from_its_own_parameter(paper):
-    train, den, pal = paper
     numbers = {f"weight_{name}": float(number) for number, name in enumerate(ORDER[:4], 2)}
-    found = weights(replace(train, **numbers), replace(den, weight=6.0), replace(pal, weight=7.0))
-    assert found == dict(zip(ORDER, (2.0, 3.0, 4.0, 5.0, 6.0, 7.0), strict=True))
+    changed = replace(
+        paper,
+        train=replace(paper.train, **numbers),
+        den=replace(paper.den, weight=6.0),
+        pal=replace(paper.pal, weight=7.0),
+    )
+    expected = dict(zip(ORDER, (2.0, 3.0, 4.0, 5.0, 6.0, 7.0), strict=True))
+    assert weights(changed) == expected
 
 
 def test_total_is_the_weighted_sum_of_what_is_there(paper):
     outputs, modality, labels = batch()
-    terms = loss_terms(outputs, modality, labels, labels, paper[0], paper[2])
+    terms = loss_terms(outputs, modality, labels, labels, paper.train, paper.pal)
     weight = {name: float(number) for number, name in enumerate(terms, 1)}
-    whole = float(total(terms, weight))
+    whole = float(weighted_sum(terms, weight))
     assert whole == pytest.approx(
         sum(weight[name] * float(term) for name, term in terms.items()), rel=1e-6
     )
     left = terms.pop("triplet_visible")
-    assert float(total(terms, weight)) == pytest.approx(
+    assert float(weighted_sum(terms, weight)) == pytest.approx(
         whole - weight["triplet_visible"] * float(left), rel=1e-5
     )
-    assert total({"a": torch.tensor(3.0)}, {"a": 0.0, "b": 1.0}) == 0
+    assert weighted_sum({"a": torch.tensor(3.0)}, {"a": 0.0, "b": 1.0}) == 0
 
 
 def test_a_term_that_is_switched_off_is_absent_and_the_others_stay(paper):
-    train, _, pal = paper
+    train, pal = paper.train, paper.pal
     outputs, modality, labels = batch()
     everything = loss_terms(outputs, modality, labels, labels, train, pal)
-    assert tuple(everything) == ORDER
+    assert tuple(everything) == tuple(WEIGHTS) == ORDER
     without = {
         ("discriminator",): loss_terms(outputs, None, labels, labels, train, pal),
         ("alignment",): loss_terms(
@@ -115,8 +117,8 @@ def test_a_term_that_is_switched_off_is_absent_and_the_others_stay(paper):
 
 
 def test_each_modality_has_its_own_triplets(paper):
-    """Infrared images that move do not change the visible triplet loss, nor visible ones the infrared."""
-    train, _, pal = paper
+    """Infrared images that move do not change the visible triplet loss."""
+    train, pal = paper.train, paper.pal
     outputs, modality, labels = batch()
     before = loss_terms(outputs, modality, labels, labels, train, pal)
     moved = outputs.pooled.clone()
@@ -128,7 +130,7 @@ def test_each_modality_has_its_own_triplets(paper):
 
 def test_joint_triplets_see_the_other_modality(paper):
     """Each modality's anchors against both; without infrared labels there is nothing to join."""
-    train, _, pal = paper
+    train, pal = paper.train, paper.pal
     joint = replace(train, triplet_scope="joint")
     outputs, modality, labels = batch()
     found = loss_terms(outputs, modality, labels, labels, joint, pal)
@@ -147,7 +149,7 @@ def test_joint_triplets_see_the_other_modality(paper):
 
 
 def test_the_form_of_pal_reaches_its_term(paper):
-    train, _, pal = paper
+    train, pal = paper.train, paper.pal
     outputs, modality, labels = batch()
     found = [
         loss_terms(outputs, modality, labels, labels, train, replace(pal, values=values))[
@@ -160,7 +162,7 @@ def test_the_form_of_pal_reaches_its_term(paper):
 
 def test_margin_reaches_both_triplet_terms(paper):
     """Far beyond all distances every anchor counts, so a margin of 1 more costs 1 more."""
-    train, _, pal = paper
+    train, pal = paper.train, paper.pal
     outputs, modality, labels = batch()
     wide, wider = (
         loss_terms(outputs, modality, labels, labels, replace(train, margin=m), pal)
@@ -171,7 +173,7 @@ def test_margin_reaches_both_triplet_terms(paper):
 
 
 def test_infrared_labels_may_differ_from_the_visible_ones(paper):
-    train, _, pal = paper
+    train, pal = paper.train, paper.pal
     outputs, modality, labels = batch()
     same, other = (
         loss_terms(outputs, modality, labels, given, train, pal)

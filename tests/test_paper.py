@@ -1,17 +1,16 @@
-"""The paper's setting, dry: the profile `sysu_mm01` on a small tree, two optimizer steps of train, one of SpCL.
+"""The paper's setting, dry: scale `paper` on a small tree, two steps of train, one of SpCL.
 
-It takes most of a minute, because ResNet-50 at 288 × 144 on a CPU does. The batches are the paper's in kind, not in
-size (2 identities × 2 images a modality, 16 images a domain), and there are no ImageNet weights without a network.
+It takes most of a minute, because ResNet-50 at 288 × 144 on a CPU does. The batches are the paper's
+in kind, not in size (2 identities × 2 images a modality, 16 images a domain), and there are no
+ImageNet weights without a network.
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 import stages.evaluate.__main__ as evaluate
 import stages.prepare.__main__ as prepare
@@ -23,34 +22,35 @@ from stages.parts.network.head import Embedder, build
 from stages.parts.run import checkpoint, params, settings
 from stages.parts.run.files import read_json
 from stages.parts.run.tensors import load_tensors
-from stages.pseudo_label import loop
-from stages.pseudo_label.data import domain
+from stages.pseudo_label import spcl
+from stages.pseudo_label.data import Method, TrainingSet, visible_images
 from stages.synthesize.trees import write_tree
+from tests import builders
 
-ROOT = Path(__file__).parents[1]
 CHANGES = {
-    "network": {"weights": "none"},
-    "spcl": {"batch": 16, "steps": 1},
-    "train": {"setting": "semi-supervised", "epochs": 1, "steps": 2, "persons": 2, "images": 2},
-    "evaluate": {"trials": 2},
+    "scale": "paper",
+    "network.weights": "none",
+    "spcl.batch": 16,
+    "spcl.steps": 1,
+    "train.setting": "semi-supervised",
+    "train.epochs": 1,
+    "train.steps": 2,
+    "train.persons": 2,
+    "train.images": 2,
+    "evaluate.trials": 2,
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with params.yaml and two rendered trees below data/raw, where the profile looks for them."""
+    """A working folder with params.yaml and two rendered trees below data/raw."""
     folder = tmp_path_factory.mktemp("paper")
     small = settings.Synthesize("none", None, 1, 4, 1, 2, 2, "halves", 4, 4, 96, 48)
     for layout in ("sysu_mm01", "market1501"):
         write_tree(layout, folder / "data/raw", small, workers=1)
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["dataset"] = "sysu_mm01"
-    for section, leaves in CHANGES.items():
-        tree[section] |= leaves
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    shutil.copytree(
-        ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    builders.write_parameters(folder, CHANGES)
+    for name in ("stages", "dvc.yaml"):
+        (folder / name).symlink_to(builders.ROOT / name)
     return folder
 
 
@@ -73,16 +73,15 @@ def test_the_papers_setting_runs_dry(folder: Path, monkeypatch: pytest.MonkeyPat
 def test_a_step_of_spcl_in_the_papers_setting(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """256 × 128, batch normalization by domain over groups of 16, hybrid memory of source classes and images."""
+    """256 × 128, batch normalization by domain over groups of 16, hybrid memory."""
     monkeypatch.chdir(folder)
     chosen: settings.Spcl = params.section(params.load(), "spcl", settings.Spcl)
     target, origin = (
-        domain(ImageStore(Path("data/images") / name)) for name in ("target", "source")
+        visible_images(ImageStore(Path("data/images") / name)) for name in ("target", "source")
     )
-    task = loop.Task(chosen, target, origin, torch.device("cpu"), 0)
-    state = loop.State(build(Embedder, 0, "resnet50"), np.full(len(target.rows), -1))
-    loop.begin(state, task, warming=False)
-    figures = loop.train_epoch(state, task)
+    data, method = TrainingSet(target, origin), Method(chosen, seed=0)
+    state = spcl.open_state(build(Embedder, 0, "resnet50"), data, method)
+    figures = spcl.train_epoch(state, data, method)
     assert (chosen.height, chosen.width, chosen.statistics_group) == (256, 128, 16)
     assert 0 < figures["loss_target"] < 14
     assert 0 < figures["loss_source"] < 14

@@ -1,31 +1,28 @@
 """params.yaml: numbers as DVC writes them, and one clear line for every slip."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from stages.evaluate.protocol import PROTOCOLS
 from stages.parts.run import params
-from stages.parts.run.settings import SECTIONS, Otla, Spcl, Train
+from stages.parts.run.rendered import rendered_layout
+from stages.parts.run.settings import DATASETS, SECTIONS, Otla, Spcl, Train
+from tests.builders import ROOT, write_parameters
 
-ROOT = Path(__file__).parents[1]
-
-
-def write(folder: Path, changes: dict[str, object]) -> Path:
-    """params.yaml of the repository with some leaves replaced."""
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name, value in changes.items():
-        *way, leaf = name.split(".")
-        node = tree
-        for key in way:
-            node = node[key]
-        if value is ...:
-            del node[leaf]
-        else:
-            node[leaf] = value
-    path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    return path
+# The seven profiles of the first version, value by value, and what is written now in their place.
+FORMER = json.loads((ROOT / "tests/former_profiles.json").read_text())
+NOW = {
+    "synthetic": ("sysu_mm01", "small"),
+    "synthetic_regdb": ("regdb", "small"),
+    "synthetic_llcm": ("llcm", "small"),
+    "folder": ("folder", "small"),
+    "sysu_mm01": ("sysu_mm01", "paper"),
+    "regdb": ("regdb", "paper"),
+    "llcm": ("llcm", "paper"),
+}
 
 
 @pytest.mark.parametrize("text", ["1e-05", "5e-4", "0.00001", "1.", ".5", "1E3", "-2.5e+3"])
@@ -47,21 +44,57 @@ def test_dvc_notation_reaches_the_dataclass(tmp_path: Path) -> None:
     assert params.section(params.load(path), "otla", Otla).tolerance == 1e-5
 
 
-@pytest.mark.parametrize("dataset", yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"])
-def test_every_profile_is_complete(tmp_path: Path, dataset: str) -> None:
-    tree = params.load(write(tmp_path, {"dataset": dataset}))
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_every_profile_is_complete(tmp_path: Path, dataset: str, scale: str) -> None:
+    tree = params.load(write_parameters(tmp_path, {"dataset": dataset, "scale": scale}))
     for name, kind in SECTIONS.items():
         params.section(tree, name, kind)
 
 
+@pytest.mark.parametrize("former", NOW)
+def test_the_two_axes_resolve_to_the_values_of_the_former_profile(
+    tmp_path: Path, former: str
+) -> None:
+    dataset, scale = NOW[former]
+    tree = params.load(write_parameters(tmp_path, {"dataset": dataset, "scale": scale}))
+    for name, value in FORMER[former].items():
+        section, leaf = name.split(".")
+        resolved = params.section(tree, section, SECTIONS[section])
+        if name == "data.layout":
+            assert dataset == value
+        elif name == "synthesize.layout":
+            assert rendered_layout(dataset, scale, resolved.layout) == value
+        elif name == "evaluate.modes":
+            assert resolved.modes is None
+            assert list(PROTOCOLS[dataset].modes) == value
+        else:
+            expected = tuple(value) if isinstance(value, list) else value
+            assert getattr(resolved, leaf) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("synthetic", "dataset: sysu_mm01 and scale: small"),
+        ("synthetic_regdb", "dataset: regdb and scale: small"),
+        ("synthetic_llcm", "dataset: llcm and scale: small"),
+    ],
+)
+def test_a_former_data_set_is_told_what_to_write_now(tmp_path: Path, former: str, now: str) -> None:
+    with pytest.raises(params.ParameterError) as error:
+        params.load(write_parameters(tmp_path, {"dataset": former}))
+    assert str(error.value) == f"params.yaml: dataset: '{former}' is now {now}"
+
+
 def test_a_section_goes_before_its_profile(tmp_path: Path) -> None:
-    tree = params.load(write(tmp_path, {"spcl.epochs": 3}))
+    tree = params.load(write_parameters(tmp_path, {"spcl.epochs": 3}))
     assert params.section(tree, "spcl", Spcl).epochs == 3
     assert params.section(params.load(ROOT / "params.yaml"), "spcl", Spcl).epochs != 3
 
 
 def test_the_paper_profile_has_the_papers_values() -> None:
-    tree = params.load(ROOT / "params.yaml") | {"dataset": "sysu_mm01"}
+    tree = params.load(ROOT / "params.yaml") | {"scale": "paper"}
     train, otla = params.section(tree, "train", Train), params.section(tree, "otla", Otla)
     assert (train.epochs, train.persons, train.images, train.learning_rate) == (80, 4, 8, 3.5e-3)
     assert (train.warmup_epochs, train.milestones, train.margin, otla.delta) == (
@@ -75,11 +108,9 @@ def test_the_paper_profile_has_the_papers_values() -> None:
 SLIPS = {
     "otla.detla": (5, "otla.detla is not a parameter; did you mean otla.delta?"),
     "otla.delta": (-1, "otla.delta: -1.0 is not a number above 0"),
-    "otla.solver": ("simplex", "otla.solver: 'simplex' is not one of newton, sinkhorn"),
-    "otla.stop": (
-        "change",
-        "otla.stop: change is a rule of otla.solver: sinkhorn, newton has none like it",
-    ),
+    "otla.solver": ("simplex", "otla.solver: 'simplex' is not one of newton, sinkhorn, released"),
+    "otla.stop": ("change", "otla.stop is now otla.solver: released"),
+    "data.layout": ("folder", "data.layout is now dataset"),
     "train.epochs": ("ten", "train.epochs: 'ten' is not a whole number"),
     "train.milestones": (5, "train.milestones: 5 is not a list"),
     "den.enabled": (1, "den.enabled: 1 is not true or false"),
@@ -89,13 +120,18 @@ SLIPS = {
     ),
     "spcl.batch": (True, "spcl.batch: True is not a whole number"),
     "evaluate.modes": (["all", "all"], "evaluate.modes: ('all', 'all') is not a list of"),
-    "dataset": ("sysu", "dataset: 'sysu' is not one of synthetic"),
+    "dataset": ("sysu", "dataset: 'sysu' is not one of sysu_mm01, regdb, llcm, folder"),
     "seed": (-1, "seed: -1 is not a whole number of at least 0"),
     "trian": ({}, "trian is not a parameter; did you mean train?"),
-    "profiles.synthetic.spcl.epoch": (3, "profiles.synthetic.spcl.epoch is not a parameter"),
-    "profiles.synthetic.spcl.epochs": (
+    "scale": ("large", "scale: 'large' is not one of small, paper"),
+    "profiles.small.all.spcl.epoch": (3, "profiles.small.all.spcl.epoch is not a parameter"),
+    "profiles.small.all.evaluate": ({}, "profiles.small.all.evaluate is not a parameter"),
+    "profiles.paper.regdb.den": (..., "profiles.paper.regdb.den is missing, expected at least {}"),
+    "profiles.small.sysu_mm01": (..., "profiles.small.sysu_mm01 is missing"),
+    "profiles.small.all.spcl.epochs": (
         None,
-        "spcl.epochs is empty, and so is profiles.synthetic.spcl.epochs",
+        "spcl.epochs and profiles.small.sysu_mm01.spcl.epochs and profiles.small.all.spcl.epochs "
+        "are all empty",
     ),
     "seed ": (0, "seed  is not a parameter"),
     "profiles": (..., "profiles is missing"),
@@ -106,7 +142,7 @@ SLIPS = {
 def test_a_slip_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     value, message = SLIPS[name]
     with pytest.raises(params.ParameterError) as error:
-        params.load(write(tmp_path, {name: value}))
+        params.load(write_parameters(tmp_path, {name: value}))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -126,7 +162,7 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 def test_the_check_before_a_run_ends_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, {"otla.delta": 0})
+    write_parameters(tmp_path, {"otla.delta": 0})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         SystemExit, match=r"error: params.yaml: otla.delta: 0.0 is not a number above 0"

@@ -1,9 +1,10 @@
-"""The pipeline as a user runs it: `dvc repro` and `dvc exp run` in a repository of its own, with everything small.
+"""The pipeline as a user runs it: `dvc repro` and `dvc exp run` in a small repository of its own.
 
-One repository for all tests of this file, in the order of the file. It takes some minutes, because each of some
-thirty stage runs, and DVC as often, starts Python anew.
+One repository and one default run for all tests of this file, in the order of the file. It takes
+some minutes, because each of some thirty stage runs, and DVC as often, starts Python anew.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,33 +14,32 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from stages.parts.run.settings import Synthesize
 from stages.synthesize.trees import write_tree
+from tests.builders import ROOT, write_parameters
 
-ROOT = Path(__file__).parents[1]
 TINY = {
-    "synthesize": {
-        "train_persons": 10,
-        "val_persons": 2,
-        "test_persons": 6,
-        "images_per_camera": 3,
-        "source_persons": 8,
-        "source_images": 6,
-    },
-    "spcl": {
-        "epochs": 2,
-        "steps": 6,
-        "warmup_epochs": 2,
-        "batch": 16,
-        "k1": 8,
-        "k2": 2,
-        "radius": 0.7,
-    },
-    "train": {"epochs": 2, "steps": 4, "persons": 3, "images": 4, "warmup_epochs": 1},
-    "evaluate": {"trials": 3},
-    "device": {"threads": 1},
+    "synthesize.train_persons": 10,
+    "synthesize.val_persons": 2,
+    "synthesize.test_persons": 6,
+    "synthesize.images_per_camera": 3,
+    "synthesize.source_persons": 8,
+    "synthesize.source_images": 6,
+    "spcl.epochs": 2,
+    "spcl.steps": 6,
+    "spcl.warmup_epochs": 2,
+    "spcl.batch": 16,
+    "spcl.k1": 8,
+    "spcl.k2": 2,
+    "spcl.radius": 0.7,
+    "train.epochs": 2,
+    "train.steps": 4,
+    "train.persons": 3,
+    "train.images": 4,
+    "train.warmup_epochs": 1,
+    "evaluate.trials": 3,
+    "device.threads": 1,
 }
 pytestmark = pytest.mark.slow
 
@@ -78,6 +78,17 @@ class Repository:
         """The stages that a command really ran."""
         return re.findall(r"Running stage '(\w+)'", self.run(*command))
 
+    def marked(self) -> set[str]:
+        """The stages that `dvc status` marks as changed."""
+        return set(json.loads(self.run("dvc", "status", "--json")))
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace a text that occurs in a file."""
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
     def restore(self) -> None:
         """Back to the committed run, as the README says."""
         self.run("git", "checkout", "-q", "--", ".")
@@ -100,12 +111,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     for name in ("data", "models", "metrics/comparisons"):
         (folder / name).mkdir(parents=True)
         (folder / name / ".gitkeep").touch()
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for section, leaves in TINY.items():
-        tree[section] |= leaves
-    (folder / "params.yaml").write_text(
-        yaml.safe_dump(tree, sort_keys=False).replace(": null", ":")
-    )
+    written = write_parameters(folder, TINY)
+    written.write_text(written.read_text().replace(": null", ":"))  # as the project writes it
     made = Repository(folder)
     for command in (
         ["git", "init", "-q"],
@@ -141,7 +148,7 @@ def test_the_files_between_the_stages_fit(repository: Repository) -> None:
 
 
 def test_a_parameter_reruns_what_reads_it(repository: Repository) -> None:
-    """Experiments add up: the last goes back to the first source with the values of the first two, which have run."""
+    """Experiments add up: the last one goes back to parameters that have run."""
     for change, expected in (
         ("otla.delta=5", ["train", "evaluate", "report"]),
         ("evaluate.trials=2", ["evaluate", "report"]),
@@ -149,6 +156,51 @@ def test_a_parameter_reruns_what_reads_it(repository: Repository) -> None:
         ("spcl.source=market1501", []),
     ):
         assert repository.stages("dvc", "exp", "run", "-S", change) == expected, change
+    repository.restore()
+
+
+def test_a_changed_range_marks_no_stage(repository: Repository) -> None:
+    """Values are tracked by `params:`; the file of ranges is no dependency."""
+    margin = "margin: Annotated[float, between(0, 100)]"
+    narrower = margin.replace("100", "10")
+    repository.edit("stages/parts/run/settings.py", margin, narrower)
+    assert repository.marked() == set()
+    repository.restore()
+
+
+@pytest.mark.parametrize(
+    ("name", "users"),
+    [
+        ("stages/parts/retrieval/index.py", {"evaluate"}),
+        ("stages/parts/retrieval/ranking.py", {"evaluate", "train"}),  # validation mAP
+        ("stages/parts/clustering/density.py", {"pseudo_label"}),
+        ("stages/parts/losses/alignment.py", {"train"}),
+        ("stages/parts/__init__.py", set()),
+    ],
+)
+def test_a_changed_line_marks_what_uses_it(
+    repository: Repository, name: str, users: set[str]
+) -> None:
+    path = repository.folder / name
+    path.write_text(path.read_text() + "# a line more\n")
+    assert repository.marked() == users
+    repository.restore()
+
+
+def test_a_checkpoint_survives_an_edit_of_code_that_its_stage_does_not_use(
+    repository: Repository,
+) -> None:
+    repository.edit("params.yaml", "momentum: 0.2", "momentum: 0.3")
+    command = [sys.executable, "-um", "stages.pseudo_label"]
+    with subprocess.Popen(
+        command, cwd=repository.folder, env=repository.environment, stdout=subprocess.PIPE
+    ) as stage:
+        assert stage.stdout is not None
+        assert b"epoch   1/4" in stage.stdout.readline()
+        stage.kill()
+    index = repository.folder / "stages/parts/retrieval/index.py"
+    index.write_text(index.read_text() + "# a line more\n")
+    assert "going on after epoch" in repository.run(*command)
     repository.restore()
 
 
@@ -169,6 +221,7 @@ def test_commands_print_what_a_person_understands(repository: Repository) -> Non
             "spcl.source: 'markt1501' is not one of market1501, dukemtmc, msmt17, folder, none",
         ),
         ("data.root=nowhere", "nowhere"),
+        ("dataset=synthetic_regdb", "'synthetic_regdb' is now dataset: regdb and scale: small"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_costs_nothing(
@@ -183,7 +236,7 @@ def test_bad_input_ends_in_one_line_and_costs_nothing(
 
 
 def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: Path) -> None:
-    """A tree outside the repository with identities, numbers and sizes of its own; the source is the rendered one."""
+    """A tree outside the repository with identities and sizes of its own, the rendered source."""
     small = Synthesize("none", None, 7, 9, 0, 5, 2, "halves", 4, 4, 80, 40)
     tree = write_tree("sysu_mm01", tmp_path, small, workers=1)
     ran = repository.stages("dvc", "exp", "run", "-S", f"data.root={tree.parent}")
@@ -196,7 +249,7 @@ def test_another_data_set_runs_beside_the_work_tree(repository: Repository) -> N
     repository.restore()
     before = repository.read("params.yaml")
     ran = repository.stages(
-        "dvc", "exp", "run", "--temp", "-n", "beside", "-S", "dataset=synthetic_regdb", "evaluate"
+        "dvc", "exp", "run", "--temp", "-n", "beside", "-S", "dataset=regdb", "evaluate"
     )
     assert sorted(ran) == sorted(
         ["synthesize", "prepare", "source", "pseudo_label", "train", "evaluate"]

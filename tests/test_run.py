@@ -1,4 +1,4 @@
-"""Seeds, devices, and what a stage leaves behind: whole files, checkpoints, one line for an error."""
+"""Seeds, devices, and what a stage leaves behind: whole files, checkpoints, one-line errors."""
 
 import importlib.util
 import json
@@ -14,6 +14,7 @@ from stages.parts.run.checkpoint import (
     Checkpoint,
     fingerprint,
     optimizer_tensors,
+    parameters,
     restore_optimizer,
 )
 from stages.parts.run.console import busy, message, progress
@@ -275,28 +276,32 @@ def test_a_fingerprint_changes_with_every_setting_file_and_seed(here):
     (here / "code" / "deep").mkdir(parents=True)
     (here / "code" / "deep" / "a.py").write_text("a = 1\n")
     (here / "table.csv").write_text("row\n")
-    files = [here / "table.csv", here / "code"]
+    paths = [here / "table.csv", here / "code"]
     one = One(0.5)
-    first = fingerprint([one], files, seed=1)
-    assert first == fingerprint([one], files, seed=1)
+
+    def key(settings: list[object], seed: int = 1, paths: list[Path] = paths) -> str:
+        return fingerprint(parameters(settings, seed), paths)
+
+    first = key([one])
+    assert first == key([one])
     assert (len(first), int(first, 16) >= 0) == (16, True)
     others = [
-        fingerprint([one], files, seed=2),
-        fingerprint([replace(one, value=0.5000001)], files, seed=1),
-        fingerprint([replace(one, names=("a",))], files, seed=1),
-        fingerprint([Two(0.5)], files, seed=1),
-        fingerprint([one, Two(0.5)], files, seed=1),
-        fingerprint([one], files[:1], seed=1),
+        key([one], seed=2),
+        key([replace(one, value=0.5000001)]),
+        key([replace(one, names=("a",))]),
+        key([Two(0.5)]),
+        key([one, Two(0.5)]),
+        key([one], paths=paths[:1]),
     ]
     (here / "code" / "notes.txt").write_text("not code")
-    assert fingerprint([one], files, seed=1) == first
+    assert key([one]) == first
     (here / "code" / "deep" / "a.py").write_text("a = 2\n")
-    others.append(fingerprint([one], files, seed=1))
+    others.append(key([one]))
     (here / "table.csv").write_text("row\n0\n")
-    others.append(fingerprint([one], files, seed=1))
+    others.append(key([one]))
     assert len({first, *others}) == len(others) + 1
     with pytest.raises(FileNotFoundError, match="gone"):
-        fingerprint([one], [here / "gone"])
+        fingerprint({}, [here / "gone"])
 
 
 def test_a_checkpoint_is_kept_by_key_until_it_is_deleted():
