@@ -12,11 +12,8 @@ def test_a_new_bank_knows_nothing():
     assert bank.labels.tolist() == [-1, -1, -1]
     assert bank.confidence.tolist() == [0, 0, 0]
     assert bank.age.tolist() == [-1, -1, -1]
-    assert (bank.labels.dtype, bank.confidence.dtype, bank.age.dtype) == (
-        torch.int64,
-        torch.float32,
-        torch.int64,
-    )
+    assert bank.labels.dtype == bank.age.dtype == torch.int64
+    assert bank.confidence.dtype == torch.float32
 
 
 def test_writing_touches_the_given_rows_only_and_ageing_the_written_ones_only():
@@ -66,9 +63,8 @@ def test_wrong_entries_are_refused(rows, labels, confidence, message):
 
 
 def test_a_checkpoint_of_another_size_is_refused():
-    with pytest.raises(
-        ValueError, match=r"bank.labels should be \(2,\), the checkpoint has \(3,\)"
-    ):
+    message = r"bank.labels should be \(2,\), the checkpoint has \(3,\)"
+    with pytest.raises(ValueError, match=message):
         LabelBank(2).restore(LabelBank(3).tensors())
     with pytest.raises(ValueError, match="the checkpoint has nothing"):
         LabelBank(2).restore({})
