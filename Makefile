@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 # Seeds of the comparisons: a number of them, or a list (0,1,2).
 SEEDS ?= 3
 
-.PHONY: help install repro test lint benchmark clean compare-sources ablation settings priors trials variants
+.PHONY: help install repro check test lint benchmark clean compare-sources ablation settings priors trials variants
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -28,9 +28,14 @@ repro: .venv/installed ## run the pipeline (dvc repro), print the result table
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m stages.report --show
 
-test: export OMP_WAIT_POLICY ?= PASSIVE # the stages of the tests share the cores with pytest
-test: .venv/installed ## run the tests, print the coverage of stages/
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=85
+# The stages of the tests share the cores with pytest.
+check test: export OMP_WAIT_POLICY ?= PASSIVE
+
+check: lint ## lint and every quick test: about a minute, for the loop of a developer
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow"
+
+test: .venv/installed ## all tests, the docs' code blocks, the coverage of stages/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=95
 
 lint: .venv/installed ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -40,7 +45,7 @@ lint: .venv/installed ## ruff and mypy
 benchmark: .venv/installed ## time our algorithms beside plain ones (minutes)
 	@for each in jaccard ranking transport; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
-compare-sources: .venv/installed ## the four labelled sources (paper Fig. 3, right)
+compare-sources: .venv/installed ## the four labeled sources (paper Fig. 3, right)
 	@$(BIN)/python -m experiments sources --seeds $(SEEDS)
 
 ablation settings priors variants: .venv/installed

@@ -1,12 +1,16 @@
-"""From pictures to a page: what each verb reads and writes. Files are the only interface between them.
+"""Seven stages from images to a page. Files are the only interface between them.
 
-synthesize     (nothing)                                              -> data/synthetic
-prepare        data.root, a tree in its data set's own layout         -> data/images/target, metrics/prepare.json
-prepare.source data.root or data.source_root, a labeled RGB data set -> data/images/source, metrics/source.json
-pseudo_label   images of target and source     -> data/labels/visible.csv, models/pseudo_label.safetensors, metrics
-train          target, labels, that network    -> models/network.safetensors, data/labels/infrared.csv, metrics
-evaluate       target, both networks           -> metrics/evaluate.json, metrics/evaluate/cmc.csv, data/rankings
-report         all of the above                -> metrics/report/index.html
+stage         reads                                           writes
+synthesize    nothing                                         data/synthetic
+prepare       the target's folder tree in data.root           data/images/target
+source        a labeled RGB data set (prepare.source)         data/images/source
+pseudo_label  images of target and source                     data/labels/visible.csv,
+                                                              models/pseudo_label.safetensors
+train         the target, visible labels, that network        data/labels/infrared.csv,
+                                                              models/network.safetensors
+evaluate      the target, both networks                       data/rankings, metrics/evaluate.json
+report        all of the above                                metrics/report/index.html
 
-`parts` is the shelf: things of the field that know neither files nor one another.
+Every stage also writes its figures to `metrics/`. `parts` holds what the stages are made of: things
+of the field that know neither files nor one another. docs/code.md is the guide for developers.
 """

@@ -15,7 +15,7 @@ torch.set_num_threads(2)
 
 @pytest.fixture(scope="session")
 def gold() -> Callable[[str], np.lib.npyio.NpzFile]:
-    """Golden arrays that the reference implementations produced: `gold("otla/grl.npz")["coeff"]`."""
+    """Golden arrays of the reference implementations: `gold("otla/grl.npz")["coeff"]`."""
 
     def load(name: str) -> np.lib.npyio.NpzFile:
         if not GOLD.is_dir():

@@ -56,7 +56,7 @@ MODES = {"uda": {}, "usl": USL}
 
 
 def make_target(cameras=(1, 4), persons=PERSONS, count=6):
-    """`data/images/target`: persons 10, 11, … in two visible cameras, one infrared; test persons."""
+    """`data/images/target`: persons 10, 11, … in two visible cameras, one infrared; test ones."""
     images = [
         (10 + person, camera, "visible", "val" if person == 1 else "train")
         for camera in cameras

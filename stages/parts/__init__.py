@@ -1,1 +1,1 @@
-"""Parts that the verbs are made of. None imports a verb or another part; verbs introduce them to each other."""
+"""What the stages are made of. No part imports a stage or another part; the stages combine them."""

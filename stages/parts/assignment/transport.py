@@ -52,7 +52,7 @@ class Transport:
 
 
 @torch.no_grad()
-def solve(
+def solve(  # noqa: PLR0913 (one problem, eight named values; other tools call it)
     log_predictions: Tensor,
     sharpness: float,
     rows: Tensor | None = None,
