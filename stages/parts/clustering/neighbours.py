@@ -74,14 +74,14 @@ def _search(embeddings: Floats, neighbours: int) -> Integers:
 def _similarity(weights: csr_array, floor: float) -> csr_array:
     """Return s / (2 - s) of all pairs of rows of W (N, N), and ones on the diagonal."""
     weights.sort_indices()
-    columns, positions = _by_column(weights)
+    columns, following = _by_column(weights)
     numbers = np.arange(weights.shape[0] + 1)
     ones = np.ones(weights.shape[0], np.float32)
     identity = csr_array((ones, numbers[:-1], numbers), shape=weights.shape)
     parts = []
     # Each pair is summed once and mirrored: an entry meets only those of later rows, which are the
     # ones behind it in its column.
-    for _, terms in reciprocal.shared_weights(weights, columns, first=positions + 1):
+    for _, terms in reciprocal.shared_weights(weights, columns, first=following):
         sums = terms @ identity  # adds up entries at the same place, four times as fast as sorting
         sums.data = np.minimum(sums.data / (2 - sums.data), 1)
         sums.data[sums.data < floor] = 0
@@ -93,9 +93,9 @@ def _similarity(weights: csr_array, floor: float) -> csr_array:
 
 
 def _by_column(matrix: csr_array) -> tuple[csc_array, Integers]:
-    """Return the matrix by column, rows ascending, and where each of its entries is there."""
+    """Return the matrix by column, rows ascending, and for each entry the number after its own."""
     numbers = np.arange(matrix.nnz)
     numbered = csr_array((numbers, matrix.indices, matrix.indptr), shape=matrix.shape)
-    positions = np.empty(matrix.nnz, dtype=np.int64)
-    positions[numbered.tocsc().data] = numbers
-    return matrix.tocsc(), positions
+    following = np.empty(matrix.nnz, dtype=np.int64)
+    following[numbered.tocsc().data] = numbers + 1
+    return matrix.tocsc(), following

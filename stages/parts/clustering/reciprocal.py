@@ -100,10 +100,8 @@ def shared_weights(
     entry of `weights` meets those of `columns` from its number in `first` (entries,) to the end of
     the same column. The terms of all l are entries at (i, j), which are still to be added up.
     """
-    ends = columns.indptr[weights.indices + 1]
-    counts = ends - first  # (entries,)
-    sums = np.append(0, np.cumsum(counts))
-    pairs = sums[weights.indptr]  # (M + 1,) pairs of entries before each row
+    counts = columns.indptr[weights.indices + 1] - first  # (entries,)
+    pairs = np.append(0, np.cumsum(counts))[weights.indptr]  # (M + 1,) pairs before each row
     for rows in _row_blocks(np.diff(pairs)):
         entries = slice(weights.indptr[rows.start], weights.indptr[rows.stop])
         met = counts[entries]
