@@ -1,12 +1,13 @@
-"""Jaccard similarity against a plain dense implementation of the same formulas: equal result, time, peak memory.
+"""Jaccard similarity against a plain dense implementation: equal result, time, peak memory.
 
-    python -m benchmarks.jaccard                               2,000 and 5,000 images of 2,048 dimensions
-    python -m benchmarks.jaccard --sizes 10000                 about two minutes
-    python -m benchmarks.jaccard --sizes --alone 22258x2048    ours at the size of SYSU-MM01
+    python -m benchmarks.jaccard                             2,000 and 5,000 rows, 2,048 dimensions
+    python -m benchmarks.jaccard --sizes 10000               about two minutes
+    python -m benchmarks.jaccard --sizes --alone 22258x2048  ours at the size of SYSU-MM01
     python -m benchmarks.jaccard --sizes --alone 100000x256
 
-The dense one is written as this is customarily done: N × N arrays and a loop over the images. Each measurement is a
-process of its own; memory is its peak above what it held when it began (imports and embeddings). CPU seconds.
+The dense one is written as is customary, with N × N arrays and a loop over the images. Each
+measurement is a process of its own. Memory is its peak above what it held when it began (imports
+and embeddings). Times are CPU seconds.
 """
 
 import argparse
@@ -33,15 +34,12 @@ def people(images: int, dimensions: int, seed: int = 0) -> Floats:
     """Unit rows: 20 to 90 images around each person's direction, and 6 % that belong to nobody."""
     generator = np.random.default_rng(seed)
     sizes = generator.integers(20, 91, size=images // 20 + 1)
-    rows = generator.standard_normal((len(sizes), dimensions), dtype=np.float32)[
-        np.repeat(range(len(sizes)), sizes)
-    ]
-    rows = rows[:images]
+    centers = generator.standard_normal((len(sizes), dimensions), dtype=np.float32)
+    rows = centers[np.repeat(range(len(sizes)), sizes)][:images]
     for start in range(0, images, 1000):
         block = rows[start : start + 1000]
-        block += generator.uniform(0.6, 1.2, (len(block), 1)) * generator.standard_normal(
-            block.shape
-        )
+        spread = generator.uniform(0.6, 1.2, (len(block), 1))
+        block += spread * generator.standard_normal(block.shape)
         stray = generator.random(len(block)) < 0.06
         block[stray] = generator.standard_normal((int(stray.sum()), dimensions))
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -82,15 +80,17 @@ IMPLEMENTATIONS: dict[str, Callable[[Floats], Any]] = {
 
 
 def memory(name: str) -> float:
-    """MB of this process: `VmRSS` now, `VmHWM` at its peak (Linux)."""
-    line = next(
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
-    )
+    """Return the MB of this process: `VmRSS` now, `VmHWM` at its peak (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(name))
     return int(line.split()[1]) / 1024
 
 
 def measure(which: str, folder: Path) -> None:
-    """In a process of its own: run one implementation on the stored embeddings, store its result, print its costs."""
+    """Run one implementation on the stored embeddings, store its result and print its costs.
+
+    This runs in a process of its own.
+    """
     search, knn = [0.0], faiss.knn
 
     def timed_search(*arguments, **options):  # type: ignore[no-untyped-def]
@@ -103,11 +103,8 @@ def measure(which: str, folder: Path) -> None:
     embeddings = np.load(folder / "embeddings.npy")
     before, started = memory("VmRSS"), time.process_time()
     result = IMPLEMENTATIONS[which](embeddings)
-    costs = {
-        "total": time.process_time() - started,
-        "search": search[0],
-        "memory": memory("VmHWM") - before,
-    }
+    total = time.process_time() - started
+    costs = {"total": total, "search": search[0], "memory": memory("VmHWM") - before}
     costs["pairs"] = float(np.count_nonzero(result.data if which == "ours" else result))
     if which == "ours":
         save_npz(folder / "ours.npz", result, compressed=False)
@@ -117,33 +114,54 @@ def measure(which: str, folder: Path) -> None:
 
 
 def run(which: str, folder: Path) -> dict[str, float]:
-    """The costs that `measure` prints."""
+    """Return the costs that `measure` prints."""
     command = [sys.executable, "-m", "benchmarks.jaccard", "--measure", which, str(folder)]
     costs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    after = costs["total"] - costs["search"]
     print(
-        f"  {which:6} {costs['total']:8.2f} s, {costs['total'] - costs['search']:8.2f} s of it after the search,"
-        f" {costs['memory']:8.1f} MB"
+        f"  {which:6} {costs['total']:8.2f} s, {after:8.2f} s of it after the search, "
+        f"{costs['memory']:8.1f} MB"
     )
     return costs
 
 
 def compare(folder: Path) -> float:
-    """Largest difference of the two results, without either as a whole in memory; the diagonal is 1 by definition."""
+    """Return the largest difference of the two results, without the dense one in memory."""
     ours, dense = load_npz(folder / "ours.npz"), np.load(folder / "dense.npy", mmap_mode="r")
     worst = 0.0
     for start in range(0, len(dense), 500):
-        worst = max(
-            worst,
-            float(np.abs(ours[start : start + 500].toarray() - dense[start : start + 500]).max()),
-        )
+        rows = slice(start, start + 500)
+        worst = max(worst, float(np.abs(ours[rows].toarray() - dense[rows]).max()))
     return worst
 
 
-def main() -> None:
-    """Both implementations at each of the sizes, then ours alone at the others."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def measure_ours(images: int, dimensions: int, folder: Path) -> dict[str, float]:
+    """Store embeddings, and return the costs of our implementation."""
+    np.save(folder / "embeddings.npy", people(images, dimensions))
+    print(f"{images:,} images of {dimensions:,} dimensions", flush=True)
+    return run("ours", folder)
+
+
+def measure_both(images: int, dimensions: int, folder: Path) -> None:
+    """Measure both implementations, and exit with a message if their results differ."""
+    ours = measure_ours(images, dimensions, folder)
+    dense = run("dense", folder)
+    worst = compare(folder)
+    if worst > 2e-6:
+        sys.exit(f"the results differ by {worst:.1e}")
+    speed = dense["total"] / ours["total"]
+    after = [costs["total"] - costs["search"] for costs in (dense, ours)]
+    print(
+        f"  same result (largest difference {worst:.1e}); {speed:.1f} × the speed, "
+        f"{after[0] / after[1]:.0f} × after the search, "
+        f"1/{dense['memory'] / ours['memory']:.0f} of the memory"
     )
+
+
+def main() -> None:
+    """Measure both implementations at each of the sizes, then ours alone at the others."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--sizes", type=int, nargs="*", default=[2000, 5000], help="images")
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--alone", nargs="*", default=[], metavar="IMAGESxDIMENSIONS")
@@ -152,29 +170,15 @@ def main() -> None:
     if arguments.measure:
         measure(arguments.measure[0], Path(arguments.measure[1]))
         return
-    alone = [tuple(map(int, size.split("x"))) for size in arguments.alone]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for images, dimensions in [
-            *((size, arguments.dimensions) for size in arguments.sizes),
-            *alone,
-        ]:
-            np.save(folder / "embeddings.npy", people(images, dimensions))
-            print(f"{images:,} images of {dimensions:,} dimensions", flush=True)
-            ours = run("ours", folder)
-            if (images, dimensions) in alone:
-                print(
-                    f"  {ours['pairs'] / images:.0f} pairs an image; one N × N array has {images**2 * 4e-6:,.0f} MB"
-                )
-                continue
-            dense = run("dense", folder)
-            worst = compare(folder)
-            if worst > 2e-6:
-                sys.exit(f"the results differ by {worst:.1e}")
-            after = [costs["total"] - costs["search"] for costs in (dense, ours)]
+    with tempfile.TemporaryDirectory() as folder:
+        for images in arguments.sizes:
+            measure_both(images, arguments.dimensions, Path(folder))
+        for size in arguments.alone:
+            images, dimensions = map(int, size.split("x"))
+            ours = measure_ours(images, dimensions, Path(folder))
             print(
-                f"  same result (largest difference {worst:.1e}); {dense['total'] / ours['total']:.1f} × the speed,"
-                f" {after[0] / after[1]:.0f} × after the search, 1/{dense['memory'] / ours['memory']:.0f} of the memory"
+                f"  {ours['pairs'] / images:.0f} pairs an image; "
+                f"one N × N array has {images**2 * 4e-6:,.0f} MB"
             )
 
 

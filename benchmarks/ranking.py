@@ -1,16 +1,18 @@
-"""`score_ranking` against a loop over queries with the same rules, at the sizes of SYSU-MM01's test set.
+"""`score_ranking` against loops over queries with the same rules, at the sizes of SYSU-MM01.
 
     OMP_NUM_THREADS=1 python -m benchmarks.ranking
 
-Equal scores are asserted. The target is for the loop that works as the field's evaluators do, with an array a query and
-a Python list over every place of it; the leaner loop shows how much of that is due to the way they are written. All run
-in one thread; CPU seconds, without the matrix product. Then a gallery of a million images by blocks of queries.
+Equal scores are asserted. The target is for the loop that works as the field's evaluators do, with
+an array for each query and a Python list over every place of it. The leaner loop shows how much of
+that is due to the way it is written. All run in one thread. Times are CPU seconds without the
+matrix product. A gallery of a million images by blocks of queries follows.
 """
 
 import statistics
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +33,7 @@ def arrays_loop(
     excluded: np.ndarray,
     max_rank: int = 20,
 ) -> RankingScores:
-    """The scores by the rule of SYSU-MM01, one query at a time, in the manner of the field's evaluators."""
+    """Return the scores by the rule of SYSU-MM01, one query at a time, as is customary."""
     met, precisions, penalties = np.zeros(max_rank), [], []
     order = np.argsort(-similarity, axis=1, kind="stable")
     for query, person in enumerate(query_ids):
@@ -42,9 +44,8 @@ def arrays_loop(
             continue
         firsts = np.sort(np.unique(people, return_index=True)[1])
         met += (people[firsts] == person)[:max_rank].cumsum()
-        precision = [
-            found / (place + 1) for place, found in enumerate(relevant.cumsum())
-        ]  # at every place of the list
+        hits = enumerate(relevant.cumsum(), start=1)
+        precision = [count / place for place, count in hits]  # at every place of the list
         precisions.append((np.array(precision) * relevant).sum() / relevant.sum())
         penalties.append(relevant.sum() / (relevant.nonzero()[0].max() + 1))
     return _scores(met, precisions, penalties, len(query_ids))
@@ -57,28 +58,29 @@ def plain_loop(
     excluded: np.ndarray,
     max_rank: int = 20,
 ) -> RankingScores:
-    """The same in plain integers and lists, the fastest loop in Python that we could write."""
+    """Return the same scores by plain integers and lists, the fastest loop that we could write."""
     met, precisions, penalties = np.zeros(max_rank), [], []
     people = gallery_ids.tolist()
     for query, person in enumerate(query_ids.tolist()):
-        gone = excluded[query].tolist()
-        identities: dict[int, int] = {}  # identity → the number met before it
-        position = found = last = 0
+        left_out = excluded[query].tolist()
+        identities: dict[int, int] = {}  # identity → number of identities met before it
+        position = count = last = 0
         total = 0.0
-        for place in np.argsort(-similarity[query], kind="stable").tolist():
-            if gone[place]:
+        for image in np.argsort(-similarity[query], kind="stable").tolist():
+            if left_out[image]:
                 continue
             position += 1
-            here = people[place]
-            if here not in identities:
-                identities[here] = len(identities)
-            if here == person:
-                found, last = found + 1, position
-                total += found / position
-        if found:
+            identity = people[image]
+            if identity not in identities:
+                identities[identity] = len(identities)
+            if identity == person:
+                count += 1
+                last = position
+                total += count / position
+        if count:
             met[identities[person] :] += 1
-            precisions.append(total / found)
-            penalties.append(found / last)
+            precisions.append(total / count)
+            penalties.append(count / last)
     return _scores(met, precisions, penalties, len(query_ids))
 
 
@@ -86,26 +88,28 @@ def _scores(
     met: np.ndarray, precisions: list[float], penalties: list[float], queries: int
 ) -> RankingScores:
     count = len(precisions)
-    return RankingScores(
-        met / count, float(np.mean(precisions)), float(np.mean(penalties)), count, queries - count
-    )
+    mean_ap, mean_inp = float(np.mean(precisions)), float(np.mean(penalties))
+    return RankingScores(met / count, mean_ap, mean_inp, count, queries - count)
 
 
 def problem(gallery: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Similarity (float32), query ids, gallery ids, excluded pairs; 96 identities, some queries without a match."""
+    """Return similarity (Q, G) float32, ids (Q,) and (G,), and excluded pairs (Q, G).
+
+    There are 96 identities; some queries have no match.
+    """
     rng = np.random.default_rng(gallery)
     query_ids = rng.integers(0, 96, QUERIES)
     gallery_ids = rng.integers(0, 94, gallery)
-    rows = rng.normal(size=(96, 32))
-    similarity = (rows[query_ids] + rng.normal(size=(QUERIES, 32))) @ (
-        rows[gallery_ids] + rng.normal(size=(gallery, 32))
-    ).T
+    centers = rng.normal(size=(96, 32))
+    query_rows = centers[query_ids] + rng.normal(size=(QUERIES, 32))
+    gallery_rows = centers[gallery_ids] + rng.normal(size=(gallery, 32))
+    similarity = (query_rows @ gallery_rows.T).astype(np.float32)
     excluded = excluded_pairs(rng.choice([3, 6], QUERIES), rng.choice([1, 2, 4, 5], gallery))
-    return similarity.astype(np.float32), query_ids, gallery_ids, excluded
+    return similarity, query_ids, gallery_ids, excluded
 
 
 def timed(call: Callable[[], RankingScores], runs: int) -> tuple[RankingScores, float]:
-    """The result and the median of the CPU seconds."""
+    """Return the result and the median of the CPU seconds."""
     times = []
     for _ in range(runs):
         started = time.process_time()
@@ -115,40 +119,42 @@ def timed(call: Callable[[], RankingScores], runs: int) -> tuple[RankingScores, 
 
 
 def large_gallery() -> None:
-    """Print time and memory of scores from a gallery whose similarities are never all there."""
+    """Print time and memory of scores from a gallery too large for all similarities at once."""
     rng = np.random.default_rng(1)
     people = rng.integers(0, MILLION // 20, MILLION)
     gallery = rng.standard_normal((MILLION, DIMENSIONS), dtype=np.float32)
     queries = gallery[:FEW] + rng.standard_normal((FEW, DIMENSIONS), dtype=np.float32)
     tracemalloc.start()
     started = time.process_time()
-    blocks = inner_product_blocks(queries, gallery)
-    scores = mean_scores(
-        [score_queries(values, people[block], people, None, True) for block, values in blocks]
-    )
-    seconds, used = time.process_time() - started, tracemalloc.get_traced_memory()[1] / 1e6
+    parts = [
+        score_queries(similarity, people[block], people, unique_ids=True)
+        for block, similarity in inner_product_blocks(queries, gallery)
+    ]
+    scores = mean_scores(parts)
+    seconds = time.process_time() - started
+    used = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     print(
-        f"{FEW} × {MILLION} of {DIMENSIONS} dimensions, by blocks: {seconds:.1f} s with the products, {used:.0f} MB;"
-    )
-    print(
-        f"  all similarities are {FEW * MILLION * 4 / 1e6:.0f} MB; Rank-1 {scores.cmc[0]:.3f}, mAP {scores.mean_ap:.3f}"
+        f"{FEW} × {MILLION} of {DIMENSIONS} dimensions, by blocks: {seconds:.1f} s with the "
+        f"products, {used:.0f} MB;\n  all similarities are {FEW * MILLION * 4 / 1e6:.0f} MB; "
+        f"Rank-1 {scores.cmc[0]:.3f}, mAP {scores.mean_ap:.3f}"
     )
 
 
 def main() -> None:
     """Print the times and their ratios for each gallery, then the large one."""
     for name, gallery in GALLERIES.items():
-        given = problem(gallery)
-        ours, fast = timed(lambda given=given: score_ranking(*given, unique_ids=True), 15)  # type: ignore[misc]
+        arrays = problem(gallery)
+        ours, fast = timed(partial(score_ranking, *arrays, unique_ids=True), 15)
         print(f"{QUERIES} × {gallery} ({name}): score_ranking {fast:.3f} s, median of 15")
         for loop, target in ((arrays_loop, TARGET), (plain_loop, None)):
-            theirs, slow = timed(lambda given=given, loop=loop: loop(*given), 1)  # type: ignore[misc]
-            np.testing.assert_allclose(ours.cmc, theirs.cmc, rtol=0, atol=1e-12)
-            np.testing.assert_allclose(ours[1:], theirs[1:], rtol=0, atol=1e-12)
-            line = f"  {loop.__name__} {slow:.2f} s, {slow / fast:.1f} times as long"
+            scores, slow = timed(partial(loop, *arrays), 1)
+            np.testing.assert_allclose(ours.cmc, scores.cmc, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(ours[1:], scores[1:], rtol=0, atol=1e-12)
+            ratio = slow / fast
+            line = f"  {loop.__name__} {slow:.2f} s, {ratio:.1f} times as long"
             if target:
-                line += f"; target {target:.0f}: {'reached' if slow / fast >= target else 'missed'}"
+                line += f"; target {target:.0f}: {'reached' if ratio >= target else 'missed'}"
             print(line)
     large_gallery()
 

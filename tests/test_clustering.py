@@ -1,4 +1,4 @@
-"""Jaccard similarity and DBSCAN: laws, a twin with dense matrices and loops, and the released code's numbers."""
+"""Jaccard similarity and DBSCAN: laws, a dense twin with loops, and the released code's numbers."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 
-from stages.parts.clustering import neighbours
+from stages.parts.clustering import reciprocal
 from stages.parts.clustering.density import cluster
 from stages.parts.clustering.neighbours import jaccard_similarity
 
@@ -87,7 +87,7 @@ def test_the_order_of_images_does_not_matter(similarity: scipy.sparse.csr_array)
 def test_blocks_do_not_change_the_result(
     similarity: scipy.sparse.csr_array, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(neighbours, "PAIRS", 500)
+    monkeypatch.setattr(reciprocal, "PAIRS", 500)
     small = jaccard_similarity(people(900, 32, 30))
     assert np.array_equal(small.indices, similarity.indices)
     assert np.array_equal(small.data, similarity.data)
@@ -142,9 +142,8 @@ def test_golden_distances(gold, size: str, name: str, k1: int, k2: int):
 def test_golden_clusters_from_embeddings(gold, run: str):
     size, prefix = run.split()
     g = gold(f"spcl/selfpaced_{size}.npz")
-    embeddings = (
-        g["e1_features"] if prefix == "e1" else gold(f"spcl/jaccard_{size}.npz")["features"]
-    )
+    first = gold(f"spcl/jaccard_{size}.npz")["features"]
+    embeddings = g["e1_features"] if prefix == "e1" else first
     gap = 0.05 if prefix == "gap05" else 0.02
     similarity = jaccard_similarity(embeddings, floor=1 - 0.6 - gap - 1e-3)
     for radius, name in ((0.6 - gap, "tight"), (0.6, "normal"), (0.6 + gap, "loose")):
@@ -159,19 +158,13 @@ def test_clusters_are_those_of_the_dense_distance(
     seed: int, images: int, radius: float, min_samples: int
 ):
     generator = np.random.default_rng(seed)
-    dense = generator.choice(
-        [0, 0.3, 0.55, 1.0], (images, images), p=[0.85, 0.05, 0.05, 0.05]
-    ).astype(np.float32)
+    shares = [0.85, 0.05, 0.05, 0.05]
+    dense = generator.choice([0, 0.3, 0.55, 1.0], (images, images), p=shares).astype(np.float32)
     dense = np.maximum(dense, dense.T)
     np.fill_diagonal(dense, 1)
-    expected = (
-        DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed").fit(1 - dense).labels_
-    )
-    for diagonal in (
-        1,
-        0.999999,
-        0,
-    ):  # it does not matter what the matrix says about an image and itself
+    search = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed")
+    expected = search.fit(1 - dense).labels_
+    for diagonal in (1, 0.999999, 0):  # an image is its own neighbour, whatever the matrix says
         np.fill_diagonal(dense, diagonal)
         labels = cluster(scipy.sparse.csr_array(dense), radius, min_samples)
         assert labels.dtype == np.int64

@@ -20,10 +20,10 @@ from stages.parts.images.augment import normalize
 from stages.parts.images.store import create_pixels
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.head import Embedder, build
+from stages.parts.clustering.rerank import reranked_distance
 from stages.parts.retrieval import index
 from stages.parts.retrieval.index import inner_product_blocks
-from stages.parts.retrieval.ranking import RankingScores, score_ranking
-from stages.parts.retrieval.rerank import reranked_distance
+from stages.parts.retrieval.ranking import RankingScores, score_ranking, top_ranked
 from stages.parts.run.files import file_hash
 from stages.parts.run.tensors import save_tensors
 
@@ -290,7 +290,8 @@ def test_reranked(project, capsys):
     table = read_table(Path("data/images/target/table.csv"))
     person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
     query, gallery = sysu_mm01.query_rows(table, "all"), sysu_mm01.gallery_rows(table, "all", 0)
-    similarity = -reranked_distance(found.of(query), found.of(gallery), 8, 3, 0.4)
+    pair = found.of(query), found.of(gallery)
+    similarity = -reranked_distance(*pair, inner_product_blocks, top_ranked, 8, 3, 0.4)
     excluded = sysu_mm01.excluded_pairs(camera[query], camera[gallery])
     expected = score_ranking(similarity, person[query], person[gallery], excluded, unique_ids=True)
     assert metrics["all"]["map"] == pytest.approx(expected.mean_ap, abs=1e-4)

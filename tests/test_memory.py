@@ -45,10 +45,8 @@ def test_loss_and_derivative_are_the_formulas(memory: HybridMemory):
     loss = memory.loss(embeddings, indices)
     twin = twin_loss(memory.rows, memory.labels, embeddings, indices, 0.05)
     assert loss.item() == pytest.approx(twin.item(), abs=2e-6)
-    (slope,), (expected,) = (
-        torch.autograd.grad(loss, embeddings),
-        torch.autograd.grad(twin, embeddings),
-    )
+    (slope,) = torch.autograd.grad(loss, embeddings)
+    (expected,) = torch.autograd.grad(twin, embeddings)
     torch.testing.assert_close(slope, expected, atol=2e-6, rtol=0)
 
 
@@ -77,10 +75,8 @@ def test_means_follow_updates_and_new_labels(memory: HybridMemory):
     fresh = HybridMemory(memory.rows, memory.labels)
     assert torch.equal(memory.loss(embeddings, indices), fresh.loss(embeddings, indices))
     memory.labels = torch.arange(40)
-    assert torch.equal(
-        memory.loss(embeddings, indices),
-        HybridMemory(memory.rows, memory.labels).loss(embeddings, indices),
-    )
+    fresh = HybridMemory(memory.rows, memory.labels)
+    assert torch.equal(memory.loss(embeddings, indices), fresh.loss(embeddings, indices))
 
 
 def test_loss_leaves_the_memory_and_no_gradient_reaches_it(memory: HybridMemory):
@@ -123,20 +119,12 @@ def test_one_batch_step_is_loss_backward_update(memory: HybridMemory):
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_single_calls(gold, case: str):
-    g = {
-        k.removeprefix(f"{case}_"): v
-        for k, v in gold("spcl/hybrid_memory.npz").items()
-        if k.startswith(f"{case}_")
-    }
-    memory = HybridMemory(
-        *map(torch.from_numpy, (g["features_before"], g["labels"])),
-        float(g["momentum"]),
-        float(g["temp"]),
-    )
-    embeddings, indices = (
-        torch.from_numpy(g["inputs"]).requires_grad_(),
-        torch.from_numpy(g["indexes"]),
-    )
+    arrays = gold("spcl/hybrid_memory.npz").items()
+    g = {k.removeprefix(f"{case}_"): v for k, v in arrays if k.startswith(f"{case}_")}
+    rows, labels = torch.from_numpy(g["features_before"]), torch.from_numpy(g["labels"])
+    memory = HybridMemory(rows, labels, float(g["momentum"]), float(g["temp"]))
+    embeddings = torch.from_numpy(g["inputs"]).requires_grad_()
+    indices = torch.from_numpy(g["indexes"])
     (loss,) = memory.step([(embeddings, indices)])
     assert loss.item() == pytest.approx(float(g["loss"]), abs=2e-6)
     np.testing.assert_allclose(embeddings.grad, g["grad_inputs"], atol=2e-6, rtol=0)
@@ -145,9 +133,8 @@ def test_golden_single_calls(gold, case: str):
 
 def test_golden_sequence(gold):
     g = gold("spcl/hybrid_memory.npz")
-    memory = HybridMemory(
-        torch.from_numpy(g["seq_features_before"]), torch.from_numpy(g["seq_labels"])
-    )
+    rows, labels = torch.from_numpy(g["seq_features_before"]), torch.from_numpy(g["seq_labels"])
+    memory = HybridMemory(rows, labels)
     for step in range(3):
         embeddings = torch.from_numpy(g["seq_inputs"][step]).requires_grad_()
         (loss,) = memory.step([(embeddings, torch.from_numpy(g["seq_indexes"][step]))])
@@ -159,13 +146,10 @@ def test_golden_sequence(gold):
 def test_golden_two_domains_in_one_step(gold):
     g = gold("spcl/hybrid_memory.npz")
     start = [torch.from_numpy(g[f"uda_{name}"]) for name in ("features_before", "labels")]
-    batches = [
-        (
-            torch.from_numpy(g[f"uda_inputs_{d}"]).requires_grad_(),
-            torch.from_numpy(g[f"uda_indexes_{d}"]),
-        )
-        for d in "st"
-    ]
+    batches = []
+    for domain in "st":
+        embeddings = torch.from_numpy(g[f"uda_inputs_{domain}"]).requires_grad_()
+        batches.append((embeddings, torch.from_numpy(g[f"uda_indexes_{domain}"])))
     memory = HybridMemory(*start)
     losses = memory.step(batches)
     for loss, (embeddings, _), domain in zip(losses, batches, "st", strict=True):
@@ -192,29 +176,22 @@ def test_golden_first_rows(gold):
 def tiny_encoder(g) -> tuple[nn.Linear, nn.Module]:
     """Linear and a neck with a frozen bias, as in the released code's network."""
     layer, neck = nn.Linear(24, 32), nn.BatchNorm1d(32)
-    layer.weight.data, layer.bias.data = (
-        torch.from_numpy(g["fc_weight0"]),
-        torch.from_numpy(g["fc_bias0"]),
-    )
+    layer.weight.data = torch.from_numpy(g["fc_weight0"])
+    layer.bias.data = torch.from_numpy(g["fc_bias0"])
     neck.bias.requires_grad_(False)
     return layer, neck
 
 
 def train(g, layer: nn.Linear, neck: nn.Module, batches) -> tuple[HybridMemory, list[float]]:
     """Three steps of Adam; `batches(step)` gives [(images, memory indices) of each domain]."""
-    memory = HybridMemory(
-        torch.from_numpy(g["memory_before"]),
-        torch.from_numpy(g["labels"]),
-        float(g["momentum"]),
-        float(g["temp"]),
-    )
+    rows, labels = torch.from_numpy(g["memory_before"]), torch.from_numpy(g["labels"])
+    memory = HybridMemory(rows, labels, float(g["momentum"]), float(g["temp"]))
     weights = [p for part in (layer, neck) for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(weights, lr=float(g["lr"]), weight_decay=float(g["weight_decay"]))
     losses = []
     for step in range(3):
-        images, indices = zip(
-            *((torch.from_numpy(a), torch.from_numpy(i)) for a, i in batches(step)), strict=True
-        )
+        pairs = [(torch.from_numpy(a), torch.from_numpy(i)) for a, i in batches(step)]
+        images, indices = zip(*pairs, strict=True)
         embeddings = F.normalize(neck(layer(torch.cat(images).flatten(1))), dim=1)
         optimizer.zero_grad()
         losses += memory.step(list(zip(embeddings.chunk(len(images)), indices, strict=True)))
@@ -230,12 +207,8 @@ def check_training(g, layer: nn.Linear, memory: HybridMemory, losses: list[float
 
 
 def check_norm(g, norm: nn.Module, domain: str) -> None:
-    for array, name in (
-        (norm.weight, "weight"),
-        (norm.bias, "bias"),
-        (norm.running_mean, "mean"),
-        (norm.running_var, "var"),
-    ):
+    arrays = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    for array, name in zip(arrays, ("weight", "bias", "mean", "var"), strict=True):
         np.testing.assert_allclose(array.detach(), g[f"bn_{name}{domain}"], atol=1e-6, rtol=0)
 
 
@@ -244,15 +217,12 @@ def test_golden_training_steps_with_a_source(gold):
     layer, neck = tiny_encoder(g)
     neck = split_domains(neck)
     offset = int(g["source_classes"])
-    memory, losses = train(
-        g,
-        layer,
-        neck,
-        lambda step: [
-            (g["images_source"][step], g["pid_source"][step]),
-            (g["images_target"][step], g["index_target"][step] + offset),
-        ],
-    )
+
+    def batches(step):
+        source = g["images_source"][step], g["pid_source"][step]
+        return [source, (g["images_target"][step], g["index_target"][step] + offset)]
+
+    memory, losses = train(g, layer, neck, batches)
     check_training(g, layer, memory, losses)
     check_norm(g, neck.source, "_S")
     check_norm(g, neck.target, "_T")
@@ -261,9 +231,11 @@ def test_golden_training_steps_with_a_source(gold):
 def test_golden_training_steps_without_a_source(gold):
     g = gold("spcl/train_steps_usl.npz")
     layer, neck = tiny_encoder(g)
-    memory, losses = train(
-        g, layer, neck, lambda step: [(g["images_target"][step], g["index_target"][step])]
-    )
+
+    def batches(step):
+        return [(g["images_target"][step], g["index_target"][step])]
+
+    memory, losses = train(g, layer, neck, batches)
     check_training(g, layer, memory, losses)
     check_norm(g, neck, "")
 

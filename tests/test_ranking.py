@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.parts.retrieval import index, ranking
-from stages.parts.retrieval.index import inner_product_blocks, inner_products
+from stages.parts.retrieval import index, order
+from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import mean_scores, score_queries, score_ranking, top_ranked
 
 FLOATS = st.sampled_from([np.float32, np.float64])
@@ -23,15 +23,13 @@ def problems(draw, levels=None, everybody=False):
     gallery_ids = rng.integers(0, draw(st.integers(1, 9)), gallery)
     query_ids = rng.choice(gallery_ids, queries) if everybody else rng.integers(0, 10, queries)
     if levels is None:
-        similarity = (
-            rng.permutation(queries * gallery).reshape(queries, gallery) / (queries * gallery) * 2
-            - 1
-        )
+        numbers = rng.permutation(queries * gallery).reshape(queries, gallery)
+        similarity = numbers / (queries * gallery) * 2 - 1
     else:
         similarity = rng.integers(-levels, levels + 1, (queries, gallery)) / levels
-    excluded = (
-        rng.random((queries, gallery)) < 0.3 if draw(st.booleans()) and not everybody else None
-    )
+    excluded = None
+    if draw(st.booleans()) and not everybody:
+        excluded = rng.random((queries, gallery)) < 0.3
     return similarity.astype(draw(FLOATS)), query_ids, gallery_ids, excluded
 
 
@@ -45,9 +43,8 @@ def twin(similarity, query_ids, gallery_ids, excluded=None, unique_ids=False, ma
         positions = [place for place, person in enumerate(met, start=1) if person == query_ids[q]]
         if not positions:
             continue
-        precisions.append(
-            sum(j / place for j, place in enumerate(positions, start=1)) / len(positions)
-        )
+        hits = [j / place for j, place in enumerate(positions, start=1)]
+        precisions.append(sum(hits) / len(positions))
         penalties.append(len(positions) / positions[-1])
         listed = list(dict.fromkeys(met)) if unique_ids else met
         curves.append([query_ids[q] in listed[: rank + 1] for rank in range(max_rank)])
@@ -86,9 +83,8 @@ def test_order_of_the_gallery_does_not_matter_without_ties(problem, unique_ids, 
 def test_only_the_order_of_similarities_counts(problem, unique_ids):
     similarity, query_ids, gallery_ids, excluded = problem
     there = score_ranking(similarity, query_ids, gallery_ids, excluded, unique_ids)
-    assert_same(
-        there, score_ranking(similarity * 4 - 1, query_ids, gallery_ids, excluded, unique_ids)
-    )
+    stretched = score_ranking(similarity * 4 - 1, query_ids, gallery_ids, excluded, unique_ids)
+    assert_same(there, stretched)
 
 
 @given(problems(levels=2, everybody=True), st.booleans(), st.integers(0, 2**32 - 1))
@@ -122,19 +118,14 @@ def test_blocks_of_queries_give_the_same_bits(problem, unique_ids, size):
     if twin(*problem) is None:
         return
     blocks = [slice(start, start + size) for start in range(0, len(query_ids), size)]
-    parts = [
-        score_queries(
-            similarity[block],
-            query_ids[block],
-            gallery_ids,
-            None if excluded is None else excluded[block],
-            unique_ids,
-        )
-        for block in blocks
-    ]
-    found, whole = mean_scores(parts), score_ranking(*problem, unique_ids)
-    assert found[1:] == whole[1:]
-    np.testing.assert_array_equal(found.cmc, whole.cmc)
+    parts = []
+    for block in blocks:
+        left_out = None if excluded is None else excluded[block]
+        rows = similarity[block], query_ids[block]
+        parts.append(score_queries(*rows, gallery_ids, left_out, unique_ids))
+    scores, whole = mean_scores(parts), score_ranking(*problem, unique_ids)
+    assert scores[1:] == whole[1:]
+    np.testing.assert_array_equal(scores.cmc, whole.cmc)
 
 
 @given(problems(everybody=True))
@@ -150,23 +141,22 @@ def test_identities_are_met_no_later_than_images(problem):
 def test_excluding_is_the_same_as_leaving_out():
     rng = np.random.default_rng(4)
     similarity, ids = rng.normal(size=(6, 30)).astype(np.float32), rng.integers(0, 4, 30)
-    gone = rng.random(30) < 0.4
-    excluded = np.broadcast_to(gone, similarity.shape)
+    kept = rng.random(30) >= 0.4
+    excluded = np.broadcast_to(~kept, similarity.shape)
     for unique_ids in (False, True):
         inside = score_ranking(similarity, np.arange(6), ids, excluded, unique_ids)
-        assert_same(
-            inside, score_ranking(similarity[:, ~gone], np.arange(6), ids[~gone], None, unique_ids)
-        )
+        without = score_ranking(similarity[:, kept], np.arange(6), ids[kept], None, unique_ids)
+        assert_same(inside, without)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
 @pytest.mark.parametrize("unique_ids", [False, True])
 def test_of_equal_similarities_the_lower_position_ranks_first(kind, unique_ids):
     similarity = np.array([[0, 1, 1, 0]], dtype=kind)
-    for ids, rank in (([5, 5, 7, 5], 2), ([5, 7, 5, 5], 1), ([7, 5, 5, 5], 2 if unique_ids else 3)):
-        assert score_ranking(similarity, [7], ids, None, unique_ids).cmc.tolist() == [0.0] * (
-            rank - 1
-        ) + [1.0] * (21 - rank)
+    last = 2 if unique_ids else 3
+    for ids, rank in (([5, 5, 7, 5], 2), ([5, 7, 5, 5], 1), ([7, 5, 5, 5], last)):
+        curve = score_ranking(similarity, [7], ids, None, unique_ids).cmc
+        assert curve.tolist() == [0.0] * (rank - 1) + [1.0] * (21 - rank)
     assert top_ranked(similarity, count=4).tolist() == [[1, 2, 0, 3]]
 
 
@@ -206,11 +196,10 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
     problem = similarity, rng.integers(0, 9, 50), rng.integers(0, 7, 40), rng.random((50, 40)) < 0.2
     whole = score_ranking(*problem, unique_ids=True)
     for block in (1, 130):
-        monkeypatch.setattr(ranking, "BLOCK", block)
+        monkeypatch.setattr(order, "BLOCK", block)
         assert_same(score_ranking(*problem, unique_ids=True), whole)
-        np.testing.assert_array_equal(
-            top_ranked(similarity), top_ranked(similarity, np.zeros((50, 40), dtype=bool))
-        )
+        nothing = np.zeros((50, 40), dtype=bool)
+        np.testing.assert_array_equal(top_ranked(similarity), top_ranked(similarity, nothing))
 
 
 @pytest.mark.parametrize(
@@ -225,29 +214,23 @@ def test_reference_numbers(gold, name):
         similarity = -expected["dist"].astype(kind)
         scores = score_ranking(similarity, expected["q_ids"], expected["g_ids"], excluded, sysu)
         curve = expected["cmc"]
-        np.testing.assert_allclose(
-            scores.cmc, np.pad(curve, (0, 20 - len(curve)), mode="edge"), rtol=0, atol=1e-6
-        )
+        curve = np.pad(curve, (0, 20 - len(curve)), mode="edge")
+        np.testing.assert_allclose(scores.cmc, curve, rtol=0, atol=1e-6)
         np.testing.assert_allclose(scores.mean_ap, expected["mAP"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(scores.mean_inp, expected["mINP"], rtol=0, atol=1e-6)
         assert scores.queries == expected["n_valid_query"]
         assert scores.unmatched == len(expected["q_ids"]) - expected["n_valid_query"]
     if sysu:
         images = score_ranking(similarity, expected["q_ids"], expected["g_ids"], excluded)
-        np.testing.assert_allclose(
-            images.cmc, expected["standard_cmc_not_returned"], rtol=0, atol=1e-6
-        )
+        curve = expected["standard_cmc_not_returned"]
+        np.testing.assert_allclose(images.cmc, curve, rtol=0, atol=1e-6)
 
 
 def test_lists_of_different_length(gold):
-    """The reference fails where fewer than 20 identities are left for some queries; its AP and INP are known."""
+    """The reference fails if a query has fewer than 20 identities; its AP and INP are known."""
     expected = gold("otla/eval_sysu_ragged.npz")
-    problem = (
-        -expected["dist"],
-        expected["q_ids"],
-        expected["g_ids"],
-        (expected["q_cams"][:, None] == 3) & (expected["g_cams"] == 2),
-    )
+    excluded = (expected["q_cams"][:, None] == 3) & (expected["g_cams"] == 2)
+    problem = -expected["dist"], expected["q_ids"], expected["g_ids"], excluded
     scores = score_ranking(*problem, unique_ids=True)
     assert_same(scores, twin(*problem, unique_ids=True))
     np.testing.assert_allclose(scores.mean_ap, expected["per_query_AP"].mean(), rtol=0, atol=1e-6)
@@ -258,14 +241,10 @@ def test_lists_of_different_length(gold):
 
 @pytest.mark.parametrize("unique_ids", [False, True])
 def test_a_network_that_gives_one_output_for_everything(unique_ids):
-    """All similarities are equal, the worst case of ties: every list is the gallery as it stands."""
+    """All similarities are equal, the worst case of ties: every list is the gallery in order."""
     rng = np.random.default_rng(0)
-    problem = (
-        np.ones((40, 300), np.float32),
-        rng.integers(0, 9, 40),
-        rng.integers(0, 9, 300),
-        rng.random((40, 300)) < 0.3,
-    )
+    ids = rng.integers(0, 9, 40), rng.integers(0, 9, 300)
+    problem = np.ones((40, 300), np.float32), *ids, rng.random((40, 300)) < 0.3
     assert_same(score_ranking(*problem, unique_ids), twin(*problem, unique_ids))
 
 
@@ -297,46 +276,41 @@ def test_bad_input(similarity, query_ids, gallery_ids, excluded, message):
     assert "\n" not in str(caught.value)
 
 
+def one_block(queries, gallery):
+    """The similarities of all queries, which fit into one block."""
+    [(block, similarity)] = inner_product_blocks(queries, gallery)
+    assert block == slice(0, len(queries))
+    return similarity
+
+
 def test_inner_products_are_exact():
     rng = np.random.default_rng(2)
-    queries, gallery = (
-        rng.normal(size=(7, 33)).astype(np.float32),
-        rng.normal(size=(90, 33)).astype(np.float32),
-    )
-    similarity = inner_products(queries, gallery)
+    queries = rng.normal(size=(7, 33)).astype(np.float32)
+    gallery = rng.normal(size=(90, 33)).astype(np.float32)
+    similarity = one_block(queries, gallery)
     assert similarity.dtype == np.float32
-    np.testing.assert_allclose(
-        similarity, queries.astype(float) @ gallery.astype(float).T, rtol=0, atol=1e-5
-    )
-    # strided and float64 input is taken as it is meant
-    np.testing.assert_allclose(
-        inner_products(queries.astype(float)[::2], gallery), similarity[::2], rtol=0, atol=1e-5
-    )
+    expected = queries.astype(float) @ gallery.astype(float).T
+    np.testing.assert_allclose(similarity, expected, rtol=0, atol=1e-5)
+    strided = one_block(queries.astype(float)[::2], gallery)  # float64, not contiguous
+    np.testing.assert_allclose(strided, similarity[::2], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 90, 200, None])
 def test_inner_products_by_blocks(size, monkeypatch):
     rng = np.random.default_rng(2)
-    queries, gallery = (
-        rng.integers(-8, 9, (7, 33)) / 8,
-        rng.integers(-8, 9, (90, 33)) / 8,
-    )  # their sums are exact
+    queries = rng.integers(-8, 9, (7, 33)) / 8  # the sums of these products are exact
+    gallery = rng.integers(-8, 9, (90, 33)) / 8
+    whole = one_block(queries, gallery)
     monkeypatch.setattr(index, "BLOCK", 300)
     blocks = list(inner_product_blocks(queries, gallery, size))
-    assert [len(values) for _, values in blocks] == {
-        1: [1] * 7,
-        90: [1] * 7,
-        200: [2, 2, 2, 1],
-        None: [3, 3, 1],
-    }[size]
+    lengths = {1: [1] * 7, 90: [1] * 7, 200: [2, 2, 2, 1], None: [3, 3, 1]}
+    assert [len(values) for _, values in blocks] == lengths[size]
     assert np.concatenate([np.arange(7)[block] for block, _ in blocks]).tolist() == list(range(7))
-    np.testing.assert_array_equal(
-        np.concatenate([values for _, values in blocks]), inner_products(queries, gallery)
-    )
+    np.testing.assert_array_equal(np.concatenate([values for _, values in blocks]), whole)
 
 
 def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
-    """Without a GPU: the call that would be made fits faiss's function, and its result is what comes back."""
+    """Without a GPU: the call that it would get fits faiss's function, whose result is returned."""
     signature, asked = inspect.signature(faiss.pairwise_distance_gpu), []
 
     def pretend(*arguments, **named):
@@ -346,7 +320,7 @@ def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "pairwise_distance_gpu", pretend)
-    assert inner_products(np.eye(2), np.eye(2)) == "from the GPU"
+    assert one_block(np.eye(2), np.eye(2)) == "from the GPU"
     assert asked[0]["metric"] == faiss.METRIC_INNER_PRODUCT
     assert asked[0]["xq"].dtype == asked[0]["xb"].dtype == np.float32
 
@@ -369,7 +343,5 @@ def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
     ],
 )
 def test_bad_embeddings(queries, gallery, message):
-    with pytest.raises(ValueError, match=message):
-        inner_products(queries, gallery)
     with pytest.raises(ValueError, match=message):
         next(inner_product_blocks(queries, gallery))

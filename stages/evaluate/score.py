@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluate.protocol import Protocol, modality_rows, same_person_and_camera
+from stages.parts.clustering.rerank import check_neighbours, reranked_distance
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
-from stages.parts.retrieval.rerank import check_neighbours, reranked_distance
 from stages.parts.run.console import busy
 from stages.parts.run.settings import Evaluate
 
@@ -126,7 +126,9 @@ def search(
         similarity = partial(inner_product_blocks, ours, theirs)
         if rerank:
             with busy(f"evaluate: re-ranking {len(ours)} queries × {len(theirs)} gallery images"):
-                distance = reranked_distance(ours, theirs, rerank.k1, rerank.k2, rerank.weight)
+                distance = reranked_distance(
+                    ours, theirs, inner_product_blocks, top_ranked, *rerank
+                )
             similarity = partial(_one_block, -distance)
         yield Draw(plan.queries, gallery, similarity, partial(protocol.removed, table))
 

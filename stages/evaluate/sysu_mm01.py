@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluate.protocol import check_mode, draw
-from stages.parts.sysu_mm01 import permutations as read_permutations
+from stages.parts.matlab import permutations as read_permutations
 
 CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 MODES: tuple[str, ...] = tuple(CAMERAS)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.parts.matlab import permutations, variable
 from stages.parts.run.seeds import numpy_generator
 from stages.parts.run.settings import Synthesize
 from stages.parts.run.stage import InputError
-from stages.parts.sysu_mm01 import permutations, variable
 from stages.synthesize.plan import draw_cameras
 
 VISIBLE = (1, 2, 4, 5)
