@@ -47,7 +47,7 @@ def main() -> None:
         store = ImageStore(TARGET)
         table = apply_split(protocol.name, store.table, settings.split)
         plans = plan_searches(protocol, table, settings)
-        # both are opened first, so that a wrong file is reported before a network has run
+        # Both are opened first: a wrong file is reported before a network has run.
         network = open_network(NETWORK, settings.split)
         label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split)
 

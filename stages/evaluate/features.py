@@ -68,7 +68,7 @@ def embed_images(
 ) -> Embeddings:
     """Return the embeddings of the images `rows` (N,) of the store.
 
-    Each image passes the network once; with `evaluate.flip` its mirror image does so, too.
+    With `evaluate.flip` the features of an image and of its mirror image are averaged.
 
     Raises:
         InputError: Names the first image whose output is not finite.

@@ -57,12 +57,12 @@ class Search:
     table: pd.DataFrame
     queries: np.ndarray  # (Q,) rows of the table
     gallery: np.ndarray  # (G,) rows of the table
-    similarity: Callable[[], Iterator[tuple[slice, np.ndarray]]]  # blocks (q, G)
+    similarity_blocks: Callable[[], Iterator[tuple[slice, np.ndarray]]]  # of (q, G)
     exclusion: Exclusion | None
 
     def blocks(self) -> Iterator[Block]:
         """Yield all queries, block by block, in their order."""
-        for block, similarity in self.similarity():
+        for block, similarity in self.similarity_blocks():
             queries = self.queries[block]
             excluded = None
             if self.exclusion is not None:
@@ -115,10 +115,10 @@ def search_galleries(
     queries = embeddings.of(plan.queries)  # (Q, D)
     for rows in plan.galleries:
         gallery = embeddings.of(rows)  # (G, D)
-        similarity = partial(inner_product_blocks, queries, gallery)
+        blocks = partial(inner_product_blocks, queries, gallery)
         if settings.rerank:
-            similarity = partial(_one_block, -_reranked(queries, gallery, settings))
-        yield Search(table, plan.queries, rows, similarity, protocol.excluded)
+            blocks = partial(_one_block, -_reranked(queries, gallery, settings))
+        yield Search(table, plan.queries, rows, blocks, protocol.excluded)
 
 
 def score_search(search: Search, unique_ids: bool) -> RankingScores:
@@ -171,8 +171,8 @@ def visible_score(table: pd.DataFrame, embeddings: Embeddings) -> RankingScores 
     if cameras.empty or cameras.max() < 2:
         return None
     values = embeddings.of(rows)  # (N, D)
-    similarity = partial(inner_product_blocks, values, values)
-    search = Search(table, rows, rows, similarity, same_person_and_camera)
+    blocks = partial(inner_product_blocks, values, values)
+    search = Search(table, rows, rows, blocks, same_person_and_camera)
     return score_search(search, unique_ids=False)
 
 
@@ -204,4 +204,5 @@ def _reranked(queries: np.ndarray, gallery: np.ndarray, settings: Evaluate) -> n
 
 
 def _one_block(similarity: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield all queries and their similarities (Q, G) as a single block."""
     yield slice(None), similarity
