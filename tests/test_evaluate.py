@@ -1,5 +1,6 @@
 """The evaluate stage from files to files, in a folder of its own with a small network."""
 
+import itertools
 import json
 import os
 import tracemalloc
@@ -14,13 +15,14 @@ import yaml
 from torch.nn import functional
 
 from stages.evaluate import __main__ as stage
-from stages.evaluate import llcm, regdb, score, sysu_mm01
+from stages.evaluate import score, sysu_mm01
 from stages.evaluate.protocol import same_person_and_camera
+from stages.evaluate.protocols import PROTOCOLS
+from stages.parts.clustering.rerank import reranked_distance
 from stages.parts.images.augment import normalize
 from stages.parts.images.store import create_pixels
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.head import Embedder, build
-from stages.parts.clustering.rerank import reranked_distance
 from stages.parts.retrieval import index
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, score_ranking, top_ranked
@@ -30,7 +32,7 @@ from stages.parts.run.tensors import save_tensors
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 HEIGHT, WIDTH = 48, 24
 SCORES = ["rank1", "rank5", "rank10", "rank20", "map", "minp"]
-LAYOUTS = {  # modality → camera numbers, and how an image's path starts
+CAMERAS = {  # data set → modality → camera numbers
     "sysu_mm01": {"visible": [1, 2, 4, 5], "infrared": [3, 6]},
     "regdb": {"visible": [1], "infrared": [2]},
     "llcm": {"visible": [1, 2, 3], "infrared": [1, 2]},
@@ -42,36 +44,25 @@ MODES = {
 }
 
 
-def make_pictures(layout, persons=6, count=3):
-    """`data/images/target` here: much noise on a picture of each person; and two training images."""
+def make_images(dataset, persons=6, count=3):
+    """Write `data/images/target`: a noisy pattern of each person, and two training images."""
+    splits = {"visible": "gallery", "infrared": "query"}
     images = []
-    for person in range(1, persons + 1):
-        for modality, cameras in LAYOUTS[layout].items():
-            for camera in cameras:
-                for number in range(1, count + 1):
-                    path = f"{modality}/cam{camera}/{person:04d}/{number:04d}.jpg"
-                    images.append(
-                        (
-                            path,
-                            person,
-                            camera,
-                            modality,
-                            "query" if modality == "infrared" else "gallery",
-                        )
-                    )
-    images += [
-        ("train/1.jpg", 90, 1, "visible", "train"),
-        ("train/2.jpg", 90, 3, "infrared", "val"),
-    ]
+    for person, modality in itertools.product(range(1, persons + 1), splits):
+        numbers = range(1, count + 1)
+        for camera, number in itertools.product(CAMERAS[dataset][modality], numbers):
+            path = f"{modality}/cam{camera}/{person:04d}/{number:04d}.jpg"
+            images.append((path, person, camera, modality, splits[modality]))
+    images.append(("train/1.jpg", 90, 1, "visible", "train"))
+    images.append(("train/2.jpg", 90, 3, "infrared", "val"))
     table = pd.DataFrame(images, columns=["path", "person", "camera", "modality", "split"])
     table.insert(0, "row", range(len(table)))
     folder = Path("data/images/target")
     folder.mkdir(parents=True)
     write_table(table, folder / "table.csv")
     rng = np.random.default_rng(0)
-    faces = {
-        person: rng.integers(0, 40, (HEIGHT // 8, WIDTH // 8, 3)) for person in set(table["person"])
-    }
+    shape = (HEIGHT // 8, WIDTH // 8, 3)
+    faces = {person: rng.integers(0, 40, shape) for person in set(table["person"])}
     pixels = create_pixels(folder / "pixels.npy", len(table), HEIGHT, WIDTH)
     for row, person in zip(table["row"], table["person"], strict=True):
         face = np.kron(faces[person], np.ones((8, 8, 1), dtype=np.int64))
@@ -87,12 +78,11 @@ def save_network(path, seed, height=HEIGHT, width=WIDTH, facts=None, **change):
     save_tensors(Path(path), tensors, sizes | (facts or {}))
 
 
-def write_params(layout, **evaluate):
+def write_params(dataset, **evaluate):
     tree = yaml.safe_load(PARAMS.read_text())
-    tree["dataset"] = "synthetic"
-    tree["data"]["layout"] = layout
+    tree["dataset"] = dataset
     tree["device"] |= {"name": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
-    tree["evaluate"] |= {"modes": MODES[layout], "trials": 3} | evaluate
+    tree["evaluate"] |= {"trials": 3} | evaluate
     Path("params.yaml").write_text(yaml.safe_dump(tree))
 
 
@@ -101,9 +91,9 @@ def project(tmp_path, monkeypatch):
     """An empty project folder and the function that makes a runnable one of it."""
     monkeypatch.chdir(tmp_path)
 
-    def make(layout="sysu_mm01", **evaluate):
-        write_params(layout, **evaluate)
-        make_pictures(layout)
+    def make(dataset="sysu_mm01", **evaluate):
+        write_params(dataset, **evaluate)
+        make_images(dataset)
         save_network("models/network.safetensors", 1)
         save_network("models/pseudo_label.safetensors", 2, height=32, width=16)
 
@@ -119,18 +109,18 @@ def read_all():
 # ---- from files to files
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_is_written(project, layout, capsys):
-    project(layout)
+@pytest.mark.parametrize("dataset", CAMERAS)
+def test_what_is_written(project, dataset, capsys):
+    project(dataset)
     stage.main()
     metrics, curves, facts = read_all()
-    modes = MODES[layout]
+    modes = MODES[dataset]
     assert list(metrics) == [*modes, "pseudo_label"]
     for mode in modes:
         assert list(metrics[mode]) == [name + end for name in SCORES for end in ("", "_sd")]
         assert all(0 <= value <= 1 for value in metrics[mode].values())
         assert list(metrics["pseudo_label"][mode]) == ["rank1", "map", "minp"]
-    assert ("visible" in metrics["pseudo_label"]) == (layout != "regdb")  # it takes two cameras
+    assert ("visible" in metrics["pseudo_label"]) == (dataset != "regdb")  # it takes two cameras
 
     assert list(curves.columns) == ["mode", "rank", "cmc"]
     names = [name for mode in modes for name in (mode, f"{mode} (pseudo labels only)")]
@@ -141,26 +131,24 @@ def test_what_is_written(project, layout, capsys):
         assert (curve["cmc"].diff().dropna() >= 0).all()
     for mode in modes:
         curve = curves[curves["mode"] == mode].set_index("rank")["cmc"]
-        assert curve[[1, 5, 10, 20]].tolist() == [
-            metrics[mode][f"rank{rank}"] for rank in (1, 5, 10, 20)
-        ]
+        shares = [metrics[mode][f"rank{rank}"] for rank in (1, 5, 10, 20)]
+        assert curve[[1, 5, 10, 20]].tolist() == shares
 
-    visible, infrared = (
-        6 * 3 * len(LAYOUTS[layout][modality]) for modality in ("visible", "infrared")
-    )
-    if layout == "sysu_mm01":
+    visible = 6 * 3 * len(CAMERAS[dataset]["visible"])
+    infrared = 6 * 3 * len(CAMERAS[dataset]["infrared"])
+    if dataset == "sysu_mm01":
         queries, gallery = [infrared] * 2, [6 * 4, 6 * 2]
-    elif layout == "regdb":
+    elif dataset == "regdb":
         queries, gallery = [infrared, visible], [visible, infrared]
     else:
         queries, gallery = [infrared, visible], [6 * 3, 6 * 2]
     assert facts == {
-        "layout": layout,
+        "layout": dataset,
         "split": "test",
         "modes": modes,
-        "draws": "none: the gallery is all images" if layout == "regdb" else "agw",
-        "trials": 1 if layout == "regdb" else 3,
-        "shots": None if layout == "regdb" else 1,
+        "draws": "none: the gallery is all images" if dataset == "regdb" else "agw",
+        "trials": 1 if dataset == "regdb" else 3,
+        "shots": None if dataset == "regdb" else 1,
         "queries": dict(zip(modes, queries, strict=True)),
         "gallery": dict(zip(modes, gallery, strict=True)),
         "unmatched": dict.fromkeys(modes, 0),
@@ -175,26 +163,22 @@ def test_what_is_written(project, layout, capsys):
     assert sorted(os.listdir("data/rankings")) == sorted(files)
     assert sorted(os.listdir("data")) == ["images", "rankings"]
 
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].split() == ["%", "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"]
-    for line, mode in zip(said[1:3], modes, strict=True):
-        assert line.split()[:4] == [
-            mode,
-            f"{100 * metrics[mode]['rank1']:.2f}",
-            "±",
-            f"{100 * metrics[mode]['rank1_sd']:.2f}",
-        ]
-    assert said[3].startswith(f"pseudo labels only: {modes[0]} Rank-1 ")
-    assert len(said) == 5
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["%", "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"]
+    for line, mode in zip(lines[1:3], modes, strict=True):
+        mean = f"{100 * metrics[mode]['rank1']:.2f}"
+        deviation = f"{100 * metrics[mode]['rank1_sd']:.2f}"
+        assert line.split()[:4] == [mode, mean, "±", deviation]
+    assert lines[3].startswith(f"pseudo-label network: {modes[0]} Rank-1 ")
+    assert len(lines) == 5
 
 
-@pytest.mark.parametrize(
-    ("layout", "module"), [("sysu_mm01", sysu_mm01), ("regdb", regdb), ("llcm", llcm)]
-)
-def test_scores_by_hand(project, layout, module):
+@pytest.mark.parametrize("dataset", CAMERAS)
+def test_scores_by_hand(project, dataset):
     """The same numbers from the network and the protocol's rules, without the stage's own code."""
-    project(layout)
+    project(dataset)
     stage.main()
+    protocol = PROTOCOLS[dataset]
     metrics, _, _ = read_all()
     table = read_table(Path("data/images/target/table.csv"))
     images = torch.from_numpy(np.load("data/images/target/pixels.npy")).permute(0, 3, 1, 2)
@@ -202,30 +186,36 @@ def test_scores_by_hand(project, layout, module):
     with torch.no_grad():
         values = network(normalize(images)).numpy()
     person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
-    for mode in MODES[layout]:
-        query, found = module.query_rows(table, mode), []
-        for trial in range(1 if layout == "regdb" else 3):
-            rows = module.gallery_rows(table, mode, trial)
+    for mode in MODES[dataset]:
+        query = protocol.query_rows(table, mode)
+        scores = []
+        for trial in range(1 if dataset == "regdb" else 3):
+            rows = protocol.gallery_rows(table, mode, trial)
             excluded = np.zeros((len(query), len(rows)), dtype=bool)
-            if layout == "sysu_mm01":
+            if dataset == "sysu_mm01":
                 excluded = (camera[query][:, None] == 3) & (camera[rows] == 2)
-            if layout == "llcm":
-                excluded = (camera[query][:, None] == camera[rows]) & (
-                    person[query][:, None] == person[rows]
-                )
+            if dataset == "llcm":
+                same_camera = camera[query][:, None] == camera[rows]
+                excluded = same_camera & (person[query][:, None] == person[rows])
             similarity = values[query] @ values[rows].T
-            found.append(
-                score_ranking(similarity, person[query], person[rows], excluded, layout != "regdb")
-            )
-        assert metrics[mode]["map"] == pytest.approx(
-            np.mean([score.mean_ap for score in found]), abs=2e-3
-        )
-        assert metrics[mode]["map_sd"] == pytest.approx(
-            np.std([score.mean_ap for score in found]), abs=2e-3
-        )
+            unique = dataset != "regdb"
+            scores.append(score_ranking(similarity, person[query], person[rows], excluded, unique))
+        precisions = [score.mean_ap for score in scores]
+        assert metrics[mode]["map"] == pytest.approx(np.mean(precisions), abs=2e-3)
+        assert metrics[mode]["map_sd"] == pytest.approx(np.std(precisions), abs=2e-3)
         for rank in (1, 5):  # one pair of nearly equal similarities may swap
-            expected = np.mean([score.cmc[rank - 1] for score in found])
+            expected = np.mean([score.cmc[rank - 1] for score in scores])
             assert metrics[mode][f"rank{rank}"] == pytest.approx(expected, abs=1.1 / len(query))
+
+
+def test_modes_can_be_chosen(project):
+    project("llcm", modes=["visible_to_infrared"], trials=1)
+    stage.main()
+    metrics, curves, facts = read_all()
+    assert list(metrics) == ["visible_to_infrared", "pseudo_label"]
+    assert facts["modes"] == ["visible_to_infrared"]
+    names = ["visible_to_infrared", "visible_to_infrared (pseudo labels only)"]
+    assert list(curves["mode"].unique()) == names
 
 
 def network_rows(call):
@@ -239,18 +229,19 @@ def network_rows(call):
 
 @pytest.mark.parametrize("features", ["after", "before"])
 def test_embeddings_that_are_kept(project, features):
-    """The full network's, in front of the neck or behind it; scales and shifts of the neck tell the two apart."""
+    """They are the full network's, before the neck or after it.
+
+    Scales and shifts of the neck make the two differ.
+    """
     project("llcm", features=features)
     rng = np.random.default_rng(0)
-    neck = {
-        f"neck.{name}": torch.tensor(rng.uniform(0.2, 2, 128), dtype=torch.float32)
-        for name in ("weight", "bias")
-    }
+    neck = {}
+    for name in ("neck.weight", "neck.bias"):
+        neck[name] = torch.tensor(rng.uniform(0.2, 2, 128), dtype=torch.float32)
     save_network("models/network.safetensors", 1, **neck)
     stage.main()
-    values, rows = (
-        np.load(f"data/rankings/{name}.npy", allow_pickle=False) for name in ("embeddings", "rows")
-    )
+    values = np.load("data/rankings/embeddings.npy", allow_pickle=False)
+    rows = np.load("data/rankings/rows.npy", allow_pickle=False)
 
     def by_hand(network, images):
         network.restore(dict(network.state_dict()) | neck)
@@ -274,10 +265,9 @@ def test_blocks_of_queries_change_nothing(project, monkeypatch):
     assert read_all()[0] == whole[0]
     pd.testing.assert_frame_equal(read_all()[1], whole[1])
     again = pd.read_csv("data/rankings/infrared_to_visible.csv")
-    pd.testing.assert_frame_equal(
-        again.drop(columns="similarity"), lists.drop(columns="similarity")
-    )
-    np.testing.assert_allclose(again["similarity"], lists["similarity"], rtol=0, atol=2e-6)
+    similarity, expected = again.pop("similarity"), lists.pop("similarity")
+    np.testing.assert_allclose(similarity, expected, rtol=0, atol=2e-6)
+    pd.testing.assert_frame_equal(again, lists)
 
 
 def test_reranked(project, capsys):
@@ -286,52 +276,50 @@ def test_reranked(project, capsys):
     stage.main()
     metrics, _, facts = read_all()
     rows, values = (np.load(f"data/rankings/{name}.npy") for name in ("rows", "embeddings"))
-    found = score.Embeddings(rows, values)
+    embeddings = score.Embeddings(rows, values)
     table = read_table(Path("data/images/target/table.csv"))
     person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
     query, gallery = sysu_mm01.query_rows(table, "all"), sysu_mm01.gallery_rows(table, "all", 0)
-    pair = found.of(query), found.of(gallery)
+    pair = embeddings.of(query), embeddings.of(gallery)
     similarity = -reranked_distance(*pair, inner_product_blocks, top_ranked, 8, 3, 0.4)
     excluded = sysu_mm01.excluded_pairs(camera[query], camera[gallery])
     expected = score_ranking(similarity, person[query], person[gallery], excluded, unique_ids=True)
     assert metrics["all"]["map"] == pytest.approx(expected.mean_ap, abs=1e-4)
     assert metrics["all"]["rank1"] == pytest.approx(expected.cmc[0], abs=1e-4)
     first = pd.read_csv("data/rankings/all.csv").query("rank == 1")["similarity"]
-    np.testing.assert_allclose(
-        first, np.where(excluded, -9, similarity).max(axis=1), rtol=0, atol=1e-6
-    )
+    largest = np.where(excluded, -9, similarity).max(axis=1)
+    np.testing.assert_allclose(first, largest, rtol=0, atol=1e-6)
     assert metrics["rerank"] is True
     assert facts["rerank"] == {"k1": 8, "k2": 3, "lambda": 0.4}
-    said = capsys.readouterr().out
-    assert said.startswith("%, re-ranked")
-    assert "re-ranked by k-reciprocal neighbours (k1 8, k2 3, lambda 0.4)" in said
+    printed = capsys.readouterr().out
+    assert printed.startswith("%, re-ranked")
+    assert "re-ranked by k-reciprocal neighbors (k1 8, k2 3, lambda 0.4)" in printed
     visible = metrics["pseudo_label"]["visible"]
 
     write_params("sysu_mm01", trials=1)
     stage.main()
-    plain = read_all()[0]
-    assert "rerank" not in plain
-    assert plain["all"]["map"] != metrics["all"]["map"]
-    assert plain["pseudo_label"]["visible"] == visible
+    not_reranked = read_all()[0]
+    assert "rerank" not in not_reranked
+    assert not_reranked["all"]["map"] != metrics["all"]["map"]
+    assert not_reranked["pseudo_label"]["visible"] == visible
     assert "re-ranked" not in capsys.readouterr().out
 
 
 def held_out(persons=(4, 5, 6), facts=None):
-    """Make `persons` of the pictures validation identities, and the networks such that have not seen them."""
+    """Make `persons` validation identities, and save networks that have not seen them."""
     table = read_table(Path("data/images/target/table.csv"))
     table.loc[table["person"].isin(persons), "split"] = "val"
     table.loc[table["person"] == 90, "split"] = "train"
     write_table(table, Path("data/images/target/table.csv"))
     facts = facts or {"selection": "validation", "epoch": 7}
     save_network("models/network.safetensors", 1, facts=facts)
-    save_network(
-        "models/pseudo_label.safetensors", 2, 32, 16, facts={"selection": facts["selection"]}
-    )
+    facts = {"selection": facts["selection"]}
+    save_network("models/pseudo_label.safetensors", 2, 32, 16, facts)
     return table
 
 
 def test_validation_identities(project, capsys):
-    """The same numbers as of a data set whose test images they are, for both networks and every figure."""
+    """All numbers of both networks are those of a data set whose test images these are."""
     project(split="val")
     table = held_out()
     stage.main()
@@ -344,10 +332,8 @@ def test_validation_identities(project, capsys):
     assert "validation identities, not the test set" in capsys.readouterr().out
 
     roles = table["modality"].map({"infrared": "query", "visible": "gallery"})
-    write_table(
-        table.assign(split=roles.where(table["split"] == "val", "train")),
-        Path("data/images/target/table.csv"),
-    )
+    table = table.assign(split=roles.where(table["split"] == "val", "train"))
+    write_table(table, Path("data/images/target/table.csv"))
     write_params("sysu_mm01")
     stage.main()
     assert read_all()[0] == metrics
@@ -370,7 +356,7 @@ def test_checkpoint_rule(project):
 
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
 def test_scores_by_blocks_are_the_same_bits(monkeypatch, size):
-    """Also with ties, which quantised embeddings have many of."""
+    """Also with ties, of which quantized embeddings have many."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"person": rng.integers(0, 9, 90), "camera": rng.integers(1, 4, 90)})
     values = (rng.integers(-1, 2, (90, 5)) / 2).astype(np.float32)
@@ -379,17 +365,17 @@ def test_scores_by_blocks_are_the_same_bits(monkeypatch, size):
     person = table["person"].to_numpy()
     excluded = same_person_and_camera(table, queries, gallery)
     products = partial(inner_product_blocks, values[queries], values[gallery])
-    draw = score.Draw(queries, gallery, products, partial(same_person_and_camera, table))
+    search = score.Search(table, queries, gallery, products, same_person_and_camera)
     monkeypatch.setattr(index, "BLOCK", size)
     for unique_ids in (False, True):
-        found = score.score_draw(draw, table, unique_ids)
+        scores = score.score_search(search, unique_ids)
         whole = score_ranking(similarity, person[queries], person[gallery], excluded, unique_ids)
-        assert found[1:] == whole[1:]
-        np.testing.assert_array_equal(found.cmc, whole.cmc)
+        assert scores[1:] == whole[1:]
+        np.testing.assert_array_equal(scores.cmc, whole.cmc)
 
 
 def test_a_gallery_of_a_million_images(monkeypatch):
-    """Less memory than the similarities of all queries would take; the scores are those of the full lists."""
+    """It takes less memory than all similarities; the scores are those of the full lists."""
     rng = np.random.default_rng(1)
     count, few = 1_000_000, 32
     values = rng.standard_normal((count + few, 8), dtype=np.float32)
@@ -397,30 +383,28 @@ def test_a_gallery_of_a_million_images(monkeypatch):
     table = pd.DataFrame({"person": person, "camera": camera})
     gallery = np.arange(few, count + few)
 
-    def draw(queries):
-        products = partial(inner_product_blocks, values[:queries], values[few:])
-        return score.Draw(
-            np.arange(queries), gallery, products, partial(same_person_and_camera, table)
-        )
+    def search(count):
+        queries = np.arange(count)
+        products = partial(inner_product_blocks, values[:count], values[few:])
+        return score.Search(table, queries, gallery, products, same_person_and_camera)
 
     monkeypatch.setattr(index, "BLOCK", 4 * count)
     tracemalloc.start()
     try:
-        found = score.score_draw(draw(few), table, unique_ids=False)
+        scores = score.score_search(search(few), unique_ids=False)
         assert tracemalloc.get_traced_memory()[1] < 0.6 * 4 * few * count
     finally:
         tracemalloc.stop()
-    assert found.queries == few
+    assert scores.queries == few
     precisions = []
     for query in range(4):
         similarity = values[query] @ values[few:].T
         kept = (person[few:] != person[query]) | (camera[few:] != camera[query])
-        own = similarity[kept & (person[few:] == person[query])]
-        places = np.sort([np.count_nonzero(similarity[kept] > value) + 1 for value in own])
+        relevant = similarity[kept & (person[few:] == person[query])]
+        places = np.sort([np.count_nonzero(similarity[kept] > value) + 1 for value in relevant])
         precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
-    assert score.score_draw(draw(4), table, unique_ids=False).mean_ap == pytest.approx(
-        np.mean(precisions), rel=1e-4
-    )
+    scores = score.score_search(search(4), unique_ids=False)
+    assert scores.mean_ap == pytest.approx(np.mean(precisions), rel=1e-4)
 
 
 def test_ranked_lists_are_those_of_the_first_draw(project):
@@ -444,15 +428,14 @@ def test_ranked_lists_are_those_of_the_first_draw(project):
             assert one["rank"].tolist() == list(range(1, min(20, allowed) + 1))
             assert (one["similarity"].diff().dropna() <= 0).all()
         assert lists["similarity"].abs().max() <= 1.000001
-    # one draw alone: Rank-1 of the file is Rank-1 of the metrics
+    # with a single draw, Rank-1 of the file is Rank-1 of the metrics
     write_params("sysu_mm01", trials=1)
     stage.main()
     metrics, _, _ = read_all()
     for mode in ("all", "indoor"):
         lists = pd.read_csv(f"data/rankings/{mode}.csv")
-        assert lists.loc[lists["rank"] == 1, "correct"].mean() == pytest.approx(
-            metrics[mode]["rank1"], abs=1e-4
-        )
+        rank1 = lists.loc[lists["rank"] == 1, "correct"].mean()
+        assert rank1 == pytest.approx(metrics[mode]["rank1"], abs=1e-4)
         assert all(metrics[mode][f"{name}_sd"] == 0 for name in SCORES)
 
 
@@ -486,7 +469,7 @@ def test_training_images_have_no_influence(project):
 
 
 def test_mirror_images_of_mirror_images_are_the_images(project):
-    """With `flip`, the score does not change when every picture is mirrored; without it, it does."""
+    """With `flip`, the score does not change when every image is mirrored; without it, it does."""
     project(flip=True)
     pixels = np.load("data/images/target/pixels.npy", mmap_mode="r+")
     lists = {}
@@ -505,12 +488,12 @@ def test_mirror_images_of_mirror_images_are_the_images(project):
 # ---- sums over draws
 
 
-def some_scores(cmc, mean_ap, mean_inp):
+def constant_scores(cmc, mean_ap, mean_inp):
     return RankingScores(np.full(20, cmc), mean_ap, mean_inp, 5, 1)
 
 
 def test_mean_and_deviation_over_draws():
-    tree = score.summary([some_scores(0.2, 0.5, 0.1), some_scores(0.4, 0.7, 0.1)])
+    tree = score.summary([constant_scores(0.2, 0.5, 0.1), constant_scores(0.4, 0.7, 0.1)])
     assert list(tree) == [name + end for name in SCORES for end in ("", "_sd")]
     assert tree["rank10"] == pytest.approx(0.3)
     assert tree["rank10_sd"] == pytest.approx(0.1)
@@ -524,15 +507,15 @@ def test_visible_against_other_cameras(project):
     rows = table.loc[table["split"].isin(("query", "gallery")), "row"].to_numpy()
     rng = np.random.default_rng(3)
     values = rng.normal(size=(len(rows), 8)).astype(np.float32)
-    found = score.visible_score(table, score.Embeddings(rows, values))
+    scores = score.visible_score(table, score.Embeddings(rows, values))
     visible = table.loc[table["split"] == "gallery", "row"].to_numpy()
     at = np.searchsorted(rows, visible)
     person = table["person"].to_numpy()[visible]
     excluded = same_person_and_camera(table, visible, visible)
     assert excluded.diagonal().all()
     expected = score_ranking(values[at] @ values[at].T, person, person, excluded)
-    np.testing.assert_allclose(found.cmc, expected.cmc)
-    assert found[1:] == pytest.approx(expected[1:])
+    np.testing.assert_allclose(scores.cmc, expected.cmc)
+    assert scores[1:] == pytest.approx(expected[1:])
 
 
 def test_a_person_without_gallery_image_is_counted_as_unmatched(project):
@@ -588,9 +571,8 @@ def no_facts(project):
 
 def not_finite(project):
     project()
-    save_network(
-        "models/network.safetensors", 0, **{"neck.weight": torch.full((128,), float("nan"))}
-    )
+    nan = torch.full((128,), float("nan"))
+    save_network("models/network.safetensors", 0, **{"neck.weight": nan})
 
 
 def nobody_in_the_gallery(project):
@@ -610,10 +592,8 @@ def no_gallery(project):
 def no_validation_identities(project):
     project("regdb", split="val")
     table = read_table(Path("data/images/target/table.csv"))
-    write_table(
-        table.assign(split=table["split"].replace("val", "train")),
-        Path("data/images/target/table.csv"),
-    )
+    table = table.assign(split=table["split"].replace("val", "train"))
+    write_table(table, Path("data/images/target/table.csv"))
 
 
 def trained_on_all(project):
@@ -646,7 +626,8 @@ def too_many_neighbours(project):
         ),
         (
             trained_on_all,
-            "models/network.safetensors was trained on the validation identities (train.selection: last)",
+            "models/network.safetensors was trained on "
+            "the validation identities (train.selection: last)",
         ),
         (
             trained_before_there_was_a_choice,
@@ -671,15 +652,18 @@ def too_many_neighbours(project):
         (not_a_network, "models/network.safetensors is not a readable safetensors file"),
         (
             other_shape,
-            "models/pseudo_label.safetensors: stored network: neck.weight: found [5], expected [128]",
+            "models/pseudo_label.safetensors: stored network: "
+            "neck.weight: found [5], expected [128]",
         ),
         (
             no_facts,
-            "models/network.safetensors: expected the facts architecture, height and width, found None",
+            "models/network.safetensors: expected the "
+            "facts architecture, height and width, found None",
         ),
         (
             not_finite,
-            "models/network.safetensors: the network's output for visible/cam1/0001/0001.jpg is not finite",
+            "models/network.safetensors: the network's "
+            "output for visible/cam1/0001/0001.jpg is not finite",
         ),
         (
             nobody_in_the_gallery,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.evaluate.protocol import PROTOCOLS
+from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.run import params
 from stages.parts.run.rendered import rendered_layout
 from stages.parts.run.settings import DATASETS, SECTIONS, Otla, Spcl, Train

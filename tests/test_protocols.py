@@ -1,4 +1,4 @@
-"""Who meets whom in SYSU-MM01, RegDB and LLCM: laws, the reference's and the published selections, bad input."""
+"""Queries and galleries: laws, the selections of the reference and published ones, bad input."""
 
 import os
 import random
@@ -9,14 +9,16 @@ import pandas as pd
 import pytest
 import scipy.io
 
-from stages.evaluate import llcm, regdb, sysu_mm01
-from stages.evaluate.protocol import judged, modality_rows
+from stages.evaluate import sysu_mm01
+from stages.evaluate.protocol import apply_split, evaluated_rows
+from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.images.table import check_table
+from stages.parts.run import settings
 
 GOLD = Path(os.environ.get("VIREID_GOLD", Path(__file__).parents[2] / "shared" / "gold"))
-OFFICIAL = (
-    GOLD.parent / "data" / "sysu_official"
-)  # the data set's own lists and draws, not ours to copy
+# The data set's own lists and draws, which are not ours to copy.
+OFFICIAL = GOLD.parent / "data" / "sysu_official"
+SYSU, REGDB, LLCM = (PROTOCOLS[name] for name in ("sysu_mm01", "regdb", "llcm"))
 
 
 def make_table(images, seed=None):
@@ -29,15 +31,10 @@ def make_table(images, seed=None):
 
 
 def sysu_image(camera, person, number, split=None):
-    infrared = camera in (3, 6)
     path = f"cam{camera}/{person:04d}/{number:04d}.jpg"
-    return (
-        path,
-        person,
-        camera,
-        "infrared" if infrared else "visible",
-        split or ("query" if infrared else "gallery"),
-    )
+    if camera in (3, 6):
+        return path, person, camera, "infrared", split or "query"
+    return path, person, camera, "visible", split or "gallery"
 
 
 def small_sysu(seed=None, persons=(3, 12, 40), count=4):
@@ -70,6 +67,16 @@ def places(table, rows):
     return list(zip(table["person"].iloc[rows], table["camera"].iloc[rows], strict=True))
 
 
+# ---- the table of protocols
+
+
+def test_every_data_set_has_a_protocol_and_every_mode_belongs_to_one():
+    assert tuple(PROTOCOLS) == settings.DATASETS
+    assert [protocol.name for protocol in PROTOCOLS.values()] == list(settings.DATASETS)
+    modes = {mode for protocol in PROTOCOLS.values() for mode in protocol.modes}
+    assert modes == set(settings.MODES)
+
+
 # ---- SYSU-MM01
 
 
@@ -90,24 +97,19 @@ def test_sysu_selections_of_the_reference(gold, mode):
         rows = sysu_mm01.gallery_rows(table, mode, trial)
         assert rows.dtype == np.int64
         assert table["path"].iloc[rows].tolist() == selected.tolist()
-        assert table["person"].iloc[rows].tolist() == expected[f"gallery_id_{mode}"][trial].tolist()
-        assert (
-            table["camera"].iloc[rows].tolist() == expected[f"gallery_cam_{mode}"][trial].tolist()
-        )
+        persons = table["person"].iloc[rows].tolist()
+        assert persons == expected[f"gallery_id_{mode}"][trial].tolist()
+        cameras = table["camera"].iloc[rows].tolist()
+        assert cameras == expected[f"gallery_cam_{mode}"][trial].tolist()
 
 
 @pytest.mark.parametrize(("mode", "count"), [("all", 301), ("indoor", 112)])
 def test_sysu_published_counts(official_table, mode, count):
+    path = OFFICIAL / "rand_perm_cam.mat"
     assert len(sysu_mm01.query_rows(official_table, mode)) == 3803
     assert len(sysu_mm01.gallery_rows(official_table, mode, 0)) == count
     for trial in (0, 9):
-        rows = sysu_mm01.gallery_rows(
-            official_table,
-            mode,
-            trial,
-            draws="official",
-            permutations=OFFICIAL / "rand_perm_cam.mat",
-        )
+        rows = sysu_mm01.gallery_rows(official_table, mode, trial, 1, "official", path)
         assert len(rows) == len(set(rows.tolist())) == count
     assert len(official_table[official_table["split"] == "gallery"]) == 6775
 
@@ -141,16 +143,13 @@ def test_sysu_draws_so_many_of_each_identity_and_camera(shots):
 
 def test_sysu_draws_depend_on_the_trial_alone():
     state = random.getstate()
-    table, shuffled = small_sysu(), small_sysu(seed=8)
-    draws = [
-        table["path"].iloc[sysu_mm01.gallery_rows(table, "all", trial)].tolist()
-        for trial in range(10)
-    ]
-    again = [
-        shuffled["path"].iloc[sysu_mm01.gallery_rows(shuffled, "all", trial)].tolist()
-        for trial in range(10)
-    ]
-    assert draws == again
+
+    def ten_draws(table):
+        rows = [sysu_mm01.gallery_rows(table, "all", trial) for trial in range(10)]
+        return [table["path"].iloc[draw].tolist() for draw in rows]
+
+    draws = ten_draws(small_sysu())
+    assert draws == ten_draws(small_sysu(seed=8))
     assert len({tuple(draw) for draw in draws}) > 1
     assert random.getstate() == state
 
@@ -162,38 +161,31 @@ def test_sysu_camera_3_never_meets_camera_2():
     table = small_sysu()
     query, rows = sysu_mm01.query_rows(table, "all"), sysu_mm01.gallery_rows(table, "all", 0)
     cameras = table["camera"].to_numpy()
-    np.testing.assert_array_equal(
-        sysu_mm01.removed(table, query, rows), (cameras[query][:, None] == 3) & (cameras[rows] == 2)
-    )
+    expected = (cameras[query][:, None] == 3) & (cameras[rows] == 2)
+    np.testing.assert_array_equal(SYSU.excluded(table, query, rows), expected)
 
 
 def test_sysu_a_camera_without_images_gives_none():
-    table = small_sysu()
-    less = (
-        table[(table["camera"] != 1)]
-        .reset_index(drop=True)
-        .assign(row=lambda kept: range(len(kept)))
-    )
+    def without_camera(table, camera):
+        kept = table[table["camera"] != camera].reset_index(drop=True)
+        return kept.assign(row=range(len(kept)))
+
+    less = without_camera(small_sysu(), 1)
     assert {camera for _, camera in places(less, sysu_mm01.gallery_rows(less, "indoor", 0))} == {2}
-    none = (
-        less[less["camera"] != 2].reset_index(drop=True).assign(row=lambda kept: range(len(kept)))
-    )
+    none = without_camera(less, 2)
     with pytest.raises(ValueError, match="mode indoor: no gallery image from cameras 1, 2"):
         sysu_mm01.gallery_rows(none, "indoor", 0)
 
 
-@pytest.mark.parametrize("module", [sysu_mm01, regdb, llcm])
-def test_unknown_modes(module):
-    wrong = "outdoor" if module is sysu_mm01 else "all"
-    for call in (
-        lambda: module.query_rows(small_sysu(), wrong),
-        lambda: module.gallery_rows(small_sysu(), wrong, 0),
-    ):
-        with pytest.raises(
-            ValueError,
-            match=rf"evaluate.modes: \w+ has {', '.join(module.MODES)}; it has no {wrong}",
-        ):
-            call()
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_unknown_modes(name):
+    protocol = PROTOCOLS[name]
+    wrong = "outdoor" if name == "sysu_mm01" else "all"
+    message = f"evaluate.modes: {name} has {', '.join(protocol.modes)}; it has no {wrong}"
+    with pytest.raises(ValueError, match=message):
+        protocol.query_rows(small_sysu(), wrong)
+    with pytest.raises(ValueError, match=message):
+        protocol.gallery_rows(small_sysu(), wrong, 0)
 
 
 def permutation_file(path, change=None):
@@ -257,27 +249,23 @@ def test_official_draws_that_do_not_fit(tmp_path, change, message):
 
 def test_official_draws_that_cannot_be_read(tmp_path):
     table, path = small_sysu(), tmp_path / "draws.mat"
-    with pytest.raises(
-        FileNotFoundError, match=r"evaluate.official_draws: .*draws.mat is not here"
-    ):
+    message = r"evaluate.official_draws: .*draws.mat is not here"
+    with pytest.raises(FileNotFoundError, match=message):
         sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
     path.write_text("no matrix\n" * 40)
     with pytest.raises(ValueError, match=r"draws.mat is not a MATLAB 5 file"):
         sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
     scipy.io.savemat(path, {"test_id": np.eye(3)})
-    with pytest.raises(
-        ValueError,
-        match=r"official_draws: .*draws.mat: no variable rand_perm_cam there, only .*test_id",
-    ):
+    message = r"official_draws: .*draws.mat: no variable rand_perm_cam there, only .*test_id"
+    with pytest.raises(ValueError, match=message):
         sysu_mm01.gallery_rows(table, "all", 0, draws="official", permutations=path)
     with pytest.raises(ValueError, match=r"evaluate.official_draws is empty"):
         sysu_mm01.gallery_rows(table, "all", 0, draws="official")
     with pytest.raises(ValueError, match=r"evaluate.draws: 'mine' is not one of agw, official"):
         sysu_mm01.gallery_rows(table, "all", 0, draws="mine")
+    permutation_file(path)
     with pytest.raises(ValueError, match="10 permutations, draw 10"):
-        sysu_mm01.gallery_rows(
-            table, "all", 10, draws="official", permutations=permutation_file(path)
-        )
+        sysu_mm01.gallery_rows(table, "all", 10, draws="official", permutations=path)
 
 
 # ---- the validation identities in place of the test identities
@@ -297,33 +285,32 @@ def with_validation(persons=(5, 7)):
 
 def test_the_test_split_is_the_table_itself():
     table = small_sysu()
-    assert judged("sysu_mm01", table, "test") is table
+    assert apply_split("sysu_mm01", table, "test") is table
 
 
 def test_validation_identities_by_the_same_protocol():
     table = with_validation()
-    view = judged("sysu_mm01", table, "val")
+    view = apply_split("sysu_mm01", table, "val")
     assert view["row"].tolist() == table["row"].tolist()
     query, gallery = sysu_mm01.query_rows(view, "all"), sysu_mm01.gallery_rows(view, "all", 0)
     assert set(table["split"].iloc[[*query, *gallery]]) == {"val"}
-    assert sorted(places(table, query)) == [
-        (person, camera) for person in (5, 7) for camera in (3, 3, 6, 6)
-    ]
+    expected = [(person, camera) for person in (5, 7) for camera in (3, 3, 6, 6)]
+    assert sorted(places(table, query)) == expected
     assert places(table, gallery)[:4] == [(5, 1), (5, 2), (5, 4), (5, 5)]
-    assert len(modality_rows(view)) == 2 * 6 * 2
-    assert set(table["split"]) == {"query", "gallery", "train", "val"}  # the given one is as it was
+    assert len(evaluated_rows(view)) == 2 * 6 * 2
+    # the table that was passed in has not changed
+    assert set(table["split"]) == {"query", "gallery", "train", "val"}
 
 
 @pytest.mark.parametrize(
-    ("layout", "cameras"), [("regdb", {"visible": [1], "infrared": [2]}), ("llcm", {})]
+    ("dataset", "cameras"), [("regdb", {"visible": [1], "infrared": [2]}), ("llcm", {})]
 )
-def test_data_sets_without_validation_identities(layout, cameras):
+def test_data_sets_without_validation_identities(dataset, cameras):
     table = two_way(cameras or {"visible": [1, 2, 3], "infrared": [1, 2]})
     table = table[table["split"] != "val"].reset_index(drop=True)
-    with pytest.raises(
-        ValueError, match=f"evaluate.split: val: this {layout} data set has no validation images"
-    ) as bad:
-        judged(layout, table, "val")
+    message = f"evaluate.split: val: this {dataset} data set has no validation images"
+    with pytest.raises(ValueError, match=message) as bad:
+        apply_split(dataset, table, "val")
     assert "\n" not in str(bad.value)
 
 
@@ -331,28 +318,20 @@ def test_data_sets_without_validation_identities(layout, cameras):
 
 
 def two_way(cameras, count=3):
-    """Identities 0 to 4 in both modalities: infrared images are `query`, visible ones `gallery`; one to train on."""
+    """Identities 0 to 4 in both modalities, with one image each to train and to validate on.
+
+    Infrared images are `query`, visible ones `gallery`.
+    """
     images = [
-        (
-            f"{modality}/{person}/{camera}/{number}.bmp",
-            person,
-            camera,
-            modality,
-            "query" if infrared else "gallery",
-        )
+        (f"{modality}/{person}/{camera}/{number}.bmp", person, camera, modality, split)
         for person in range(5)
-        for modality, infrared in (("visible", False), ("infrared", True))
+        for modality, split in (("visible", "gallery"), ("infrared", "query"))
         for camera in cameras[modality]
         for number in range(count)
     ]
-    return make_table(
-        [
-            *images,
-            ("train/0.bmp", 77, 1, "visible", "train"),
-            ("val/0.bmp", 78, 1, "infrared", "val"),
-        ],
-        6,
-    )
+    images.append(("train/0.bmp", 77, 1, "visible", "train"))
+    images.append(("val/0.bmp", 78, 1, "infrared", "val"))
+    return make_table(images, 6)
 
 
 DIRECTIONS = [
@@ -364,55 +343,49 @@ DIRECTIONS = [
 @pytest.mark.parametrize(("mode", "start", "end"), DIRECTIONS)
 def test_regdb_all_against_all(mode, start, end):
     table = two_way({"visible": [1], "infrared": [2]})
-    query, gallery = regdb.query_rows(table, mode), regdb.gallery_rows(table, mode, 0)
+    query, gallery = REGDB.query_rows(table, mode), REGDB.gallery_rows(table, mode, 0)
     assert len(query) == len(gallery) == 15
     assert set(table["modality"].iloc[query]) == {start}
     assert set(table["modality"].iloc[gallery]) == {end}
     assert not set(table["person"].iloc[np.concatenate([query, gallery])]) & {77, 78}
-    np.testing.assert_array_equal(gallery, regdb.gallery_rows(table, mode, 3, shots=5))
-    assert regdb.removed(table, query, gallery) is None
-    assert not regdb.UNIQUE_IDS
+    np.testing.assert_array_equal(gallery, REGDB.gallery_rows(table, mode, 3, shots=5))
+    assert REGDB.excluded is None
+    assert not REGDB.unique_ids
 
 
 @pytest.mark.parametrize(("mode", "start", "end"), DIRECTIONS)
 def test_llcm_draws_one_image_of_each_identity_and_camera(mode, start, end):
     cameras = {"visible": [1, 2, 3], "infrared": [1, 2]}
     table = two_way(cameras)
-    query = llcm.query_rows(table, mode)
+    query = LLCM.query_rows(table, mode)
     assert len(query) == 5 * 3 * len(cameras[start])
     assert set(table["modality"].iloc[query]) == {start}
     seen = set()
-    for trial in range(llcm.DRAWS):
-        gallery = llcm.gallery_rows(table, mode, trial)
+    for trial in range(LLCM.draws):
+        gallery = LLCM.gallery_rows(table, mode, trial)
         assert set(table["modality"].iloc[gallery]) == {end}
-        assert places(table, gallery) == [
-            (person, camera) for person in range(5) for camera in cameras[end]
-        ]
+        expected = [(person, camera) for person in range(5) for camera in cameras[end]]
+        assert places(table, gallery) == expected
         seen.add(tuple(gallery))
     assert len(seen) > 1
-    assert len(llcm.gallery_rows(table, mode, 0, shots=2)) == 2 * len(gallery)
+    assert len(LLCM.gallery_rows(table, mode, 0, shots=2)) == 2 * len(gallery)
 
 
-def test_llcm_removes_the_same_identity_in_the_same_camera():
+def test_llcm_excludes_the_same_identity_in_the_same_camera():
     table = two_way({"visible": [1, 2, 3], "infrared": [1, 2]})
-    query, gallery = (
-        llcm.query_rows(table, "infrared_to_visible"),
-        llcm.gallery_rows(table, "infrared_to_visible", 0),
-    )
-    removed = llcm.removed(table, query, gallery)
-    expected = [
-        [here == there for there in places(table, gallery)] for here in places(table, query)
-    ]
-    assert removed.tolist() == expected
-    assert removed.sum() == len(query)
+    query = LLCM.query_rows(table, "infrared_to_visible")
+    gallery = LLCM.gallery_rows(table, "infrared_to_visible", 0)
+    excluded = LLCM.excluded(table, query, gallery)
+    gallery_places = places(table, gallery)
+    expected = [[here == there for there in gallery_places] for here in places(table, query)]
+    assert excluded.tolist() == expected
+    assert excluded.sum() == len(query)
 
 
-@pytest.mark.parametrize("module", [regdb, llcm])
-def test_two_way_bad_input(module):
+@pytest.mark.parametrize("protocol", [REGDB, LLCM], ids=["regdb", "llcm"])
+def test_two_way_bad_input(protocol):
     table = two_way({"visible": [1], "infrared": []})
     with pytest.raises(ValueError, match="mode visible_to_infrared: no infrared test image"):
-        module.gallery_rows(table, "visible_to_infrared", 0)
+        protocol.gallery_rows(table, "visible_to_infrared", 0)
     with pytest.raises(ValueError, match=r"evaluate.draws: \w+ has no official gallery draws"):
-        module.gallery_rows(
-            table, "infrared_to_visible", 0, draws="official", permutations=Path("x.mat")
-        )
+        protocol.gallery_rows(table, "infrared_to_visible", 0, 1, "official", Path("x.mat"))

@@ -1,7 +1,7 @@
-"""Judge the networks on the test images, by the protocol of the data set.
+"""Evaluate the networks on the test images, by the protocol of the data set.
 
-Reads   params.yaml (data, device, evaluate), data/images/target/, models/network.safetensors,
-        models/pseudo_label.safetensors, and evaluate.official_draws where evaluate.draws asks for it
+Reads   params.yaml (dataset, device, evaluate), data/images/target/, models/network.safetensors,
+        models/pseudo_label.safetensors, and evaluate.official_draws if evaluate.draws is official
 Writes  metrics/evaluate.json, metrics/evaluate/cmc.csv, data/rankings/
 """
 
@@ -10,102 +10,104 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.evaluate import folder, llcm, regdb, sysu_mm01
-from stages.evaluate.features import embeddings_of, open_network
-from stages.evaluate.protocol import Protocol, check_mode, judged, modality_rows
-from stages.evaluate.results import ALONE, curves_of, facts_of, metrics_of, tell
+from stages.evaluate.features import embed_images, open_network
+from stages.evaluate.protocol import Protocol, apply_split, evaluated_rows
+from stages.evaluate.protocols import PROTOCOLS
+from stages.evaluate.results import Scores, curves_of, metrics_of, print_summary, protocol_facts
 from stages.evaluate.score import (
     Embeddings,
-    Plan,
-    make_plan,
+    SearchPlan,
+    plan_search,
     ranked_lists,
-    rerank_of,
-    score_draw,
-    search,
+    score_search,
+    search_galleries,
     visible_score,
 )
 from stages.parts.images.store import ImageStore
-from stages.parts.retrieval.ranking import RankingScores
 from stages.parts.run import params
-from stages.parts.run.files import file_hash, resolve, rounded, whole_folder, write_json, write_text
-from stages.parts.run.settings import Data, Device, Evaluate
+from stages.parts.run.files import file_hash, resolve, rounded, whole_folder, write_csv, write_json
+from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import run_stage
 
-PROTOCOLS: dict[str, Protocol] = {
-    "sysu_mm01": sysu_mm01,
-    "regdb": regdb,
-    "llcm": llcm,
-    "folder": folder,
-}
 TARGET = Path("data/images/target")
 NETWORK = Path("models/network.safetensors")
-PSEUDO_LABEL = Path("models/pseudo_label.safetensors")
+PSEUDO_LABEL_NETWORK = Path("models/pseudo_label.safetensors")
 METRICS = Path("metrics/evaluate.json")
 CURVES = Path("metrics/evaluate/cmc.csv")
 RANKINGS = Path("data/rankings")
 
 
 def main() -> None:
-    """The stage."""
+    """Embed the test images with both networks, search, score, write."""
     with run_stage("evaluate"):
         tree = params.load()
-        layout = params.section(tree, "data", Data).layout
         settings = params.section(tree, "evaluate", Evaluate)
         device = params.section(tree, "device", Device)
-        protocol, store = PROTOCOLS[layout], ImageStore(TARGET)
-        table = judged(layout, store.table, settings.split)
-        plans, rerank = plan_all(layout, table, settings), rerank_of(settings)
-        networks = [open_network(path, settings.split) for path in (NETWORK, PSEUDO_LABEL)]
-        rows = modality_rows(table)
-        full, alone = (
-            embeddings_of(network, store, rows, settings, device) for network in networks
-        )
-        facts = facts_of(layout, settings, plans, protocol.DRAWS > 1, rerank) | {
-            "checkpoint": networks[0].checkpoint,
-            "data": file_hash(TARGET / "files.csv"),
-            "architecture": networks[0].architecture,
-        }
-        scores: dict[str, list[RankingScores]] = {}
-        with whole_folder(RANKINGS) as beside:
-            for mode, plan in plans.items():
-                scores[mode] = []
-                for number, draw in enumerate(search(protocol, table, full, plan, rerank)):
-                    scores[mode].append(score_draw(draw, table, protocol.UNIQUE_IDS))
-                    if number == 0:
-                        write_csv(beside / f"{mode}.csv", ranked_lists(draw, table), 6)
-                facts["unmatched"][mode] = scores[mode][0].unmatched
-                found = search(protocol, table, alone, plan, rerank)
-                scores[ALONE.format(mode)] = [
-                    score_draw(draw, table, protocol.UNIQUE_IDS) for draw in found
-                ]
-            save(beside, full)
-            write_json(beside / "protocol.json", facts)
-        metrics = metrics_of(plans, scores, visible_score(table, alone), settings.rerank)
+        protocol = PROTOCOLS[tree["dataset"]]
+        store = ImageStore(TARGET)
+        table = apply_split(protocol.name, store.table, settings.split)
+        plans = plan_searches(protocol, table, settings)
+        # Both are opened first: a wrong file is reported before a network has run.
+        network = open_network(NETWORK, settings.split)
+        label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split)
+
+        rows = evaluated_rows(table)
+        embeddings = embed_images(network, store, rows, settings, device)
+        label_embeddings = embed_images(label_network, store, rows, settings, device)
+
+        with whole_folder(RANKINGS) as folder:
+            scores = score_network(protocol, table, plans, embeddings, settings, folder)
+            label_scores = score_network(protocol, table, plans, label_embeddings, settings)
+            images_hash = file_hash(TARGET / "files.csv")
+            facts = protocol_facts(protocol, settings, plans, scores, network, images_hash)
+            save_embeddings(folder, embeddings)
+            write_json(folder / "protocol.json", facts)
+        visible = visible_score(table, label_embeddings)
+        metrics = metrics_of(scores, label_scores, visible, settings.rerank)
         write_json(METRICS, rounded(metrics))
-        write_csv(CURVES, curves_of(scores), 4)
-        tell(metrics, facts)
+        write_csv(CURVES, curves_of(scores, label_scores), 4)
+        print_summary(metrics, facts)
 
 
-def plan_all(layout: str, table: pd.DataFrame, settings: Evaluate) -> dict[str, Plan]:
-    """The plan of every mode; whatever is wrong with the request shows here, before a network has run."""
-    for mode in settings.modes:
-        check_mode(layout, mode, PROTOCOLS[layout].MODES)
+def plan_searches(
+    protocol: Protocol, table: pd.DataFrame, settings: Evaluate
+) -> dict[str, SearchPlan]:
+    """Return the plan of every mode: of all modes of the protocol if `evaluate.modes` is empty.
+
+    A request that cannot be met raises an error here, before a network has run.
+    """
     official = resolve(settings.official_draws) if settings.official_draws else None
-    return {
-        mode: make_plan(PROTOCOLS[layout], table, mode, settings, official)
-        for mode in settings.modes
-    }
+    modes = settings.modes or protocol.modes
+    return {mode: plan_search(protocol, table, mode, settings, official) for mode in modes}
 
 
-def save(place: Path, embeddings: Embeddings) -> None:
-    """`embeddings.npy` (N, D) float32 and `rows.npy` (N,) int64, what the report draws."""
-    np.save(place / "embeddings.npy", embeddings.values, allow_pickle=False)
-    np.save(place / "rows.npy", embeddings.rows, allow_pickle=False)
+def score_network(
+    protocol: Protocol,
+    table: pd.DataFrame,
+    plans: dict[str, SearchPlan],
+    embeddings: Embeddings,
+    settings: Evaluate,
+    lists: Path | None = None,
+) -> Scores:
+    """Return the scores of a network in every gallery draw of every mode.
+
+    The ranked lists of each mode's first draw are written to the folder `lists`.
+    """
+    scores: Scores = {}
+    for mode, plan in plans.items():
+        scores[mode] = []
+        searches = search_galleries(protocol, table, embeddings, plan, settings)
+        for trial, search in enumerate(searches):
+            scores[mode].append(score_search(search, protocol.unique_ids))
+            if lists is not None and trial == 0:
+                write_csv(lists / f"{mode}.csv", ranked_lists(search), 6)
+    return scores
 
 
-def write_csv(path: Path, table: pd.DataFrame, digits: int) -> None:
-    """`table` without its index, floats with a fixed number of digits."""
-    write_text(path, table.to_csv(index=False, float_format=f"%.{digits}f", lineterminator="\n"))
+def save_embeddings(folder: Path, embeddings: Embeddings) -> None:
+    """Write `embeddings.npy` (N, D) float32 and `rows.npy` (N,) int64, which the report draws."""
+    np.save(folder / "embeddings.npy", embeddings.values, allow_pickle=False)
+    np.save(folder / "rows.npy", embeddings.rows, allow_pickle=False)
 
 
 if __name__ == "__main__":

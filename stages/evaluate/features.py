@@ -1,6 +1,7 @@
 """A stored network and the test images → embeddings."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,22 +22,23 @@ from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors
 
 
-class Stored(NamedTuple):
+class StoredNetwork(NamedTuple):
     """A network of an earlier stage and what its file says about it."""
 
     path: Path
     network: Embedder
     architecture: str
-    height: int  # of the images that it takes
+    height: int  # of its input images
     width: int
-    checkpoint: str  # how its epoch was chosen, in words
+    checkpoint: str  # which epoch's network it is, in words
 
 
-def open_network(path: Path, split: str) -> Stored:
-    """The network stored at `path`.
+def open_network(path: Path, split: str) -> StoredNetwork:
+    """Return the network stored at `path`, which will be evaluated on `split` (`test` or `val`).
 
-    InputError where there is none, for a file that is not one, and for a network that was trained on the identities
-    that `split` (`test` or `val`) would judge it by.
+    Raises:
+        InputError: There is no file, it does not hold a network, or the network was trained on the
+            identities of `split`.
     """
     tensors, facts = load_tensors(path)
     if not isinstance(facts, dict) or not {"architecture", "height", "width"} <= set(facts):
@@ -49,46 +51,51 @@ def open_network(path: Path, split: str) -> Stored:
             f"{path} was trained on the validation identities (train.selection: {selection}); "
             "evaluate.split: val needs a network of train.selection: validation"
         )
+    architecture = facts["architecture"]
     try:
-        network = Embedder(facts["architecture"])
+        network = Embedder(architecture)
         network.restore(tensors)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    checkpoint = (
-        f"best validation mAP, epoch {facts.get('epoch')}"
-        if selection == "validation"
-        else "last epoch"
-    )
-    return Stored(path, network, facts["architecture"], facts["height"], facts["width"], checkpoint)
+    checkpoint = "last epoch"
+    if selection == "validation":
+        checkpoint = f"best validation mAP, epoch {facts.get('epoch')}"
+    return StoredNetwork(path, network, architecture, facts["height"], facts["width"], checkpoint)
 
 
-def embeddings_of(
-    stored: Stored, store: ImageStore, rows: np.ndarray, settings: Evaluate, device: Device
+def embed_images(
+    stored: StoredNetwork, store: ImageStore, rows: np.ndarray, settings: Evaluate, device: Device
 ) -> Embeddings:
-    """The images `rows` (N,) of the store, each once through the network (`evaluate.flip`: and its mirror image).
+    """Return the embeddings of the images `rows` (N,) of the store.
 
-    InputError names the first image that the network has no finite output for.
+    With `evaluate.flip` the features of an image and of its mirror image are averaged.
+
+    Raises:
+        InputError: Names the first image whose output is not finite.
     """
-    where = open_device(device.name, device.threads)
-    network = stored.network.to(where)
-    network.half_precision = uses_bfloat16(where, device.precision)
+    place = open_device(device.name, device.threads)
+    network = stored.network.to(place)
+    network.half_precision = uses_bfloat16(place, device.precision)
+    embed = network if settings.features == "after" else partial(_features_before_neck, network)
 
-    def batches(mirrored: bool) -> Iterator[Tensor]:
+    def batches() -> Iterator[Tensor]:
         starts = range(0, len(rows), settings.batch)
         for start in progress(starts, f"images through {stored.path.name}", "batch"):
-            images = store.batch(rows[start : start + settings.batch], where).float()
-            images = normalize(resize(images, stored.height, stored.width))
-            yield images.flip(3) if mirrored else images
+            images = store.batch(rows[start : start + settings.batch], place)
+            yield normalize(resize(images.float(), stored.height, stored.width))  # (B, 3, H, W)
 
-    def before_the_neck(images: Tensor) -> Tensor:
-        return functional.normalize(network.pooled(images)[-1])
-
-    call = network if settings.features == "after" else before_the_neck
-    values = gather(network, call, batches(mirrored=False))
+    values = gather(network, embed, batches())  # (N, D)
     if settings.flip:
-        values = functional.normalize(values + gather(network, call, batches(mirrored=True)))
-    wrong = ~torch.isfinite(values).all(1)
-    if wrong.any():
-        image = store.table["path"].iloc[rows[int(wrong.nonzero()[0])]]
+        mirrored = gather(network, embed, (images.flip(3) for images in batches()))
+        values = functional.normalize(values + mirrored)
+    not_finite = ~torch.isfinite(values).all(1)  # (N,)
+    if not_finite.any():
+        first = int(not_finite.nonzero()[0])
+        image = store.table["path"].iloc[rows[first]]
         raise InputError(f"{stored.path}: the network's output for {image} is not finite")
     return Embeddings(rows, values.numpy())
+
+
+def _features_before_neck(network: Embedder, images: Tensor) -> Tensor:
+    """Return the pooled features (B, D) as unit rows, without the batch-norm neck."""
+    return functional.normalize(network.pooled(images)[-1])

@@ -1,97 +1,133 @@
-"""What is written and said: how the numbers came about, the numbers, the curves."""
+"""What is written and printed: how the numbers were made, the numbers, the curves."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.evaluate.score import RANKS, Plan, Rerank, mean_curve, summary
+from stages.evaluate.features import StoredNetwork
+from stages.evaluate.protocol import Protocol
+from stages.evaluate.score import RANKS, SearchPlan, mean_curve, summary
 from stages.parts.retrieval.ranking import RankingScores
 from stages.parts.run.console import message
 from stages.parts.run.settings import Evaluate
 
-ALONE = "{} (pseudo labels only)"  # a mode's name for the network of the pseudo-label stage
+Scores = dict[str, list[RankingScores]]  # mode → scores of each gallery draw
+
+# The name of the pseudo-label network's curve in `cmc.csv`, by the mode's name.
+PSEUDO_LABEL_CURVE = "{} (pseudo labels only)"
+MEASURES = {f"rank{rank}": f"Rank-{rank}" for rank in RANKS} | {"map": "mAP", "minp": "mINP"}
 
 
-def facts_of(
-    layout: str, settings: Evaluate, plans: dict[str, Plan], drawn: bool, rerank: Rerank | None
+def protocol_facts(
+    protocol: Protocol,
+    settings: Evaluate,
+    plans: dict[str, SearchPlan],
+    scores: Scores,
+    stored: StoredNetwork,
+    images_hash: str,
 ) -> dict[str, Any]:
-    """How the numbers come about, for `protocol.json`. `drawn`: whether the data set's galleries are drawn."""
+    """Return how the numbers were made, for `protocol.json`."""
+    drawn = protocol.draws > 1
+    rerank: dict[str, Any] | bool = False
+    if settings.rerank:
+        rerank = {
+            "k1": settings.rerank_k1,
+            "k2": settings.rerank_k2,
+            "lambda": settings.rerank_lambda,
+        }
     return {
-        "layout": layout,
+        "layout": protocol.name,
         "split": settings.split,
         "modes": list(plans),
         "draws": settings.draws if drawn else "none: the gallery is all images",
-        "trials": max(len(plan.galleries) for plan in plans.values()),
+        "trials": min(settings.trials, protocol.draws),
         "shots": settings.shots if drawn else None,
         "queries": {mode: len(plan.queries) for mode, plan in plans.items()},
         "gallery": {mode: len(plan.galleries[0]) for mode, plan in plans.items()},
-        "unmatched": {},  # queries without a match in the first gallery, by mode
+        # queries without a match in the first gallery
+        "unmatched": {mode: scores[mode][0].unmatched for mode in plans},
         "features": settings.features,
         "flip": settings.flip,
-        "rerank": {"k1": rerank.k1, "k2": rerank.k2, "lambda": rerank.weight} if rerank else False,
+        "rerank": rerank,
+        "checkpoint": stored.checkpoint,
+        "data": images_hash,
+        "architecture": stored.architecture,
     }
 
 
 def metrics_of(
-    plans: dict[str, Plan],
-    scores: dict[str, list[RankingScores]],
-    visible: RankingScores | None,
-    reranked: bool,
+    scores: Scores, pseudo_label_scores: Scores, visible: RankingScores | None, reranked: bool
 ) -> dict[str, Any]:
-    """The tree of `metrics/evaluate.json`, fractions; `rerank` is in it where it is on, and nothing where it is not."""
-    metrics: dict[str, Any] = {mode: summary(scores[mode]) for mode in plans}
-    alone: dict[str, Any] = {}
-    for mode in plans:
-        means = summary(scores[ALONE.format(mode)])
-        alone[mode] = {name: means[name] for name in ("rank1", "map", "minp")}
+    """Return the tree of `metrics/evaluate.json`, as fractions.
+
+    `pseudo_label` holds the numbers of the pseudo-label network. The key `rerank` is there only if
+    the results are re-ranked.
+    """
+    metrics: dict[str, Any] = {mode: summary(draws) for mode, draws in scores.items()}
+    metrics["pseudo_label"] = {}
+    for mode, draws in pseudo_label_scores.items():
+        means = summary(draws)
+        metrics["pseudo_label"][mode] = {name: means[name] for name in ("rank1", "map", "minp")}
     if visible is not None:
-        alone["visible"] = {"rank1": float(visible.cmc[0]), "map": visible.mean_ap}
-    return metrics | {"pseudo_label": alone} | ({"rerank": True} if reranked else {})
+        numbers = {"rank1": float(visible.cmc[0]), "map": visible.mean_ap}
+        metrics["pseudo_label"]["visible"] = numbers
+    if reranked:
+        metrics["rerank"] = True
+    return metrics
 
 
-def curves_of(scores: dict[str, list[RankingScores]]) -> pd.DataFrame:
-    """Columns mode, rank, cmc; the mean over draws."""
-    curves = {name: mean_curve(results) for name, results in scores.items()}
-    parts = [
-        pd.DataFrame({"mode": name, "rank": np.arange(1, len(cmc) + 1), "cmc": cmc})
-        for name, cmc in curves.items()
-    ]
+def curves_of(scores: Scores, pseudo_label_scores: Scores) -> pd.DataFrame:
+    """Return the CMC of both networks in each mode, as columns mode, rank, cmc."""
+    curves = {}
+    for mode in scores:
+        curves[mode] = mean_curve(scores[mode])
+        curves[PSEUDO_LABEL_CURVE.format(mode)] = mean_curve(pseudo_label_scores[mode])
+    parts = []
+    for name, cmc in curves.items():
+        ranks = np.arange(1, len(cmc) + 1)
+        parts.append(pd.DataFrame({"mode": name, "rank": ranks, "cmc": cmc}))
     return pd.concat(parts)
 
 
-def tell(metrics: dict[str, Any], facts: dict[str, Any]) -> None:
-    """The result as a small table, in per cent, and what departs from the customary protocol."""
-    names = {f"rank{rank}": f"Rank-{rank}" for rank in RANKS} | {"map": "mAP", "minp": "mINP"}
+def print_summary(metrics: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Print the result as a small table, in percent, and how it departs from the usual protocol."""
     head = "%, re-ranked" if facts["rerank"] else "%"
-    message(f"{head:<20}" + "".join(f"{name:>15}" for name in names.values()))
+    _print_row(head, list(MEASURES.values()))
     for mode in facts["modes"]:
-        cells = [
-            f"{100 * metrics[mode][name]:.2f} ± {100 * metrics[mode][f'{name}_sd']:.2f}"
-            for name in names
-        ]
-        message(f"{mode:<20}" + "".join(f"{cell:>15}" for cell in cells))
-    alone = [
-        f"{mode} " + ", ".join(f"{names[name]} {100 * value:.2f}" for name, value in means.items())
-        for mode, means in metrics["pseudo_label"].items()
-    ]
-    message("pseudo labels only: " + "; ".join(alone))
+        _print_row(mode, [_mean_and_deviation(metrics[mode], name) for name in MEASURES])
+    groups = [_means(mode, means) for mode, means in metrics["pseudo_label"].items()]
+    message("pseudo-label network: " + "; ".join(groups))
     message(f"gallery draws: {facts['draws']}, {facts['trials']}")
     for line in departures(facts):
         message(line)
 
 
 def departures(facts: dict[str, Any]) -> list[str]:
-    """A line for every choice that makes the numbers another thing than the customary ones."""
-    lines = {
-        "validation identities, not the test set": facts["split"] == "val",
-        "features before the neck": facts["features"] == "before",
-        "averaged with mirror images": facts["flip"],
-    }
-    found = [line for line, holds in lines.items() if holds]
+    """Return a line for every choice that makes the numbers differ from the usual ones."""
+    lines = []
+    if facts["split"] == "val":
+        lines.append("validation identities, not the test set")
+    if facts["features"] == "before":
+        lines.append("features before the neck")
+    if facts["flip"]:
+        lines.append("averaged with mirror images")
     if facts["rerank"]:
         values = ", ".join(f"{name} {value}" for name, value in facts["rerank"].items())
-        found.append(
-            f"re-ranked by k-reciprocal neighbours ({values}), all but visible against visible"
+        lines.append(
+            f"re-ranked by k-reciprocal neighbors ({values}), all but visible against visible"
         )
-    return found
+    return lines
+
+
+def _print_row(name: str, cells: list[str]) -> None:
+    message(f"{name:<20}" + "".join(f"{cell:>15}" for cell in cells))
+
+
+def _mean_and_deviation(metrics: dict[str, float], name: str) -> str:
+    return f"{100 * metrics[name]:.2f} ± {100 * metrics[f'{name}_sd']:.2f}"
+
+
+def _means(mode: str, means: dict[str, float]) -> str:
+    cells = [f"{MEASURES[name]} {100 * value:.2f}" for name, value in means.items()]
+    return f"{mode} " + ", ".join(cells)

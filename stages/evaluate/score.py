@@ -1,4 +1,4 @@
-"""A protocol and embeddings → draws → scores and ranked lists."""
+"""A protocol and embeddings → searches → scores and ranked lists."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from stages.evaluate.protocol import Protocol, modality_rows, same_person_and_camera
+from stages.evaluate.protocol import Exclusion, Protocol, evaluated_rows, same_person_and_camera
 from stages.parts.clustering.rerank import check_neighbours, reranked_distance
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
@@ -27,24 +27,16 @@ class Embeddings:
     values: np.ndarray  # (N, D) float32
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """The values (M, D) of the table's `rows` (M,), which must be among `self.rows`."""
+        """Return the values (M, D) of the table's `rows` (M,), which are among `self.rows`."""
         return self.values[np.searchsorted(self.rows, rows)]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The rows that meet in a mode: the same for every network."""
+class SearchPlan:
+    """The images of a mode; both networks are evaluated on the same ones."""
 
     queries: np.ndarray  # (Q,) rows of the table
-    galleries: list[np.ndarray]  # one (G,) a draw
-
-
-class Rerank(NamedTuple):
-    """The arguments of `reranked_distance`."""
-
-    k1: int
-    k2: int
-    weight: float
+    galleries: list[np.ndarray]  # one (G,) a gallery draw, rows of the table
 
 
 class Block(NamedTuple):
@@ -52,124 +44,143 @@ class Block(NamedTuple):
 
     queries: np.ndarray  # (q,) rows of the table
     similarity: np.ndarray  # (q, G) float32
-    removed: np.ndarray | None  # (q, G) bool
+    excluded: np.ndarray | None  # (q, G) bool
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Queries against one gallery. Similarities and removals are made by blocks of queries, anew each time."""
+class Search:
+    """Queries against one gallery.
 
+    Similarities and excluded pairs are computed by blocks of queries, anew in each pass.
+    """
+
+    table: pd.DataFrame
     queries: np.ndarray  # (Q,) rows of the table
     gallery: np.ndarray  # (G,) rows of the table
-    similarity: Callable[[], Iterator[tuple[slice, np.ndarray]]]
-    removed: Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+    similarity_blocks: Callable[[], Iterator[tuple[slice, np.ndarray]]]  # of (q, G)
+    exclusion: Exclusion | None
 
     def blocks(self) -> Iterator[Block]:
-        """All queries in their order."""
-        for block, similarity in self.similarity():
+        """Yield all queries, block by block, in their order."""
+        for block, similarity in self.similarity_blocks():
             queries = self.queries[block]
-            yield Block(queries, similarity, self.removed(queries, self.gallery))
+            excluded = None
+            if self.exclusion is not None:
+                excluded = self.exclusion(self.table, queries, self.gallery)
+            yield Block(queries, similarity, excluded)
 
 
-def rerank_of(settings: Evaluate) -> Rerank | None:
-    """What `evaluate.rerank…` asks for; None: no re-ranking."""
-    return (
-        Rerank(settings.rerank_k1, settings.rerank_k2, settings.rerank_lambda)
-        if settings.rerank
-        else None
-    )
+def plan_search(
+    protocol: Protocol, table: pd.DataFrame, mode: str, settings: Evaluate, official: Path | None
+) -> SearchPlan:
+    """Return the queries and the gallery draws of `mode`.
 
+    `official` is the file of the official draws.
 
-def make_plan(
-    protocol: Protocol,
-    table: pd.DataFrame,
-    mode: str,
-    settings: Evaluate,
-    official: Path | None = None,
-) -> Plan:
-    """Queries and gallery draws of `mode`, as many as settings and protocol allow; `official`: the file of the draws.
-
-    Raises ValueError and FileNotFoundError as the protocol's `gallery_rows`, and ValueError where nobody is searched or
-    re-ranking wants more neighbours than there are images.
+    Raises:
+        ValueError: As `protocol.gallery_rows`; if no query has a match in the gallery; if
+            re-ranking asks for more neighbors than there are images.
+        FileNotFoundError: As `protocol.gallery_rows`.
     """
     queries = protocol.query_rows(table, mode)
     galleries = [
         protocol.gallery_rows(table, mode, trial, settings.shots, settings.draws, official)
-        for trial in range(min(settings.trials, protocol.DRAWS))
+        for trial in range(min(settings.trials, protocol.draws))
     ]
-    if not table["person"].iloc[queries].isin(table["person"].iloc[galleries[0]]).any():
+    person = table["person"].to_numpy()
+    if not np.isin(person[queries], person[galleries[0]]).any():
         raise ValueError(
             f"mode {mode}: none of the {len(queries)} query images shows a person of the gallery"
         )
-    rerank = rerank_of(settings)
-    if rerank:
-        check_neighbours(
-            rerank.k1, rerank.k2, len(queries) + min(len(gallery) for gallery in galleries)
-        )
-    return Plan(queries, galleries)
+    if settings.rerank:
+        smallest = min(len(gallery) for gallery in galleries)
+        check_neighbours(settings.rerank_k1, settings.rerank_k2, len(queries) + smallest)
+    return SearchPlan(queries, galleries)
 
 
-def search(
+def search_galleries(
     protocol: Protocol,
     table: pd.DataFrame,
     embeddings: Embeddings,
-    plan: Plan,
-    rerank: Rerank | None = None,
-) -> Iterator[Draw]:
-    """Every draw of `plan`: by the inner products of the embeddings, or by minus the re-ranked distance.
+    plan: SearchPlan,
+    settings: Evaluate,
+) -> Iterator[Search]:
+    """Yield the search in each gallery of `plan`.
 
-    A gallery may be of any size: similarities are made for some queries at a time (`inner_product_blocks`), and the
-    scores come from each query's full list, never from the start of it. Re-ranking holds all (Q, G) distances.
+    Similarities are the inner products of the embeddings, or minus the re-ranked distances.
+    A gallery may be of any size: similarities are computed for some queries at a time
+    (`inner_product_blocks`). Scores come from each query's full list, never from its first places
+    alone. Re-ranking holds all (Q, G) distances.
     """
-    for gallery in plan.galleries:
-        ours, theirs = embeddings.of(plan.queries), embeddings.of(gallery)
-        similarity = partial(inner_product_blocks, ours, theirs)
-        if rerank:
-            with busy(f"evaluate: re-ranking {len(ours)} queries × {len(theirs)} gallery images"):
-                distance = reranked_distance(
-                    ours, theirs, inner_product_blocks, top_ranked, *rerank
-                )
-            similarity = partial(_one_block, -distance)
-        yield Draw(plan.queries, gallery, similarity, partial(protocol.removed, table))
+    queries = embeddings.of(plan.queries)  # (Q, D)
+    for rows in plan.galleries:
+        gallery = embeddings.of(rows)  # (G, D)
+        blocks = partial(inner_product_blocks, queries, gallery)
+        if settings.rerank:
+            blocks = partial(_one_block, -_reranked(queries, gallery, settings))
+        yield Search(table, plan.queries, rows, blocks, protocol.excluded)
 
 
-def score_draw(draw: Draw, table: pd.DataFrame, unique_ids: bool) -> RankingScores:
-    """`score_ranking` of a draw by the persons of the table, one block of queries after the other."""
-    person = table["person"].to_numpy()
-    gallery = person[draw.gallery]
-    return mean_scores(
-        [
-            score_queries(
-                block.similarity, person[block.queries], gallery, block.removed, unique_ids
-            )
-            for block in draw.blocks()
-        ]
-    )
-
-
-def ranked_lists(draw: Draw, table: pd.DataFrame, count: int = 20) -> pd.DataFrame:
-    """The first `count` of every query's list: query, rank, gallery (rows of the table), similarity, correct (0/1)."""
-    person = table["person"].to_numpy()
+def score_search(search: Search, unique_ids: bool) -> RankingScores:
+    """Return what `score_ranking` returns, computed one block of queries after the other."""
+    person = search.table["person"].to_numpy()
+    gallery_ids = person[search.gallery]
     parts = []
-    for block in draw.blocks():
-        top = top_ranked(block.similarity, block.removed, count)
-        query, rank = np.nonzero(top >= 0)
-        position = top[query, rank]
-        met, gallery = block.queries[query], draw.gallery[position]
-        columns = {
-            "query": met,
-            "rank": rank + 1,
-            "gallery": gallery,
-            "similarity": block.similarity[query, position],
-        }
+    for block in search.blocks():
+        query_ids = person[block.queries]
         parts.append(
-            pd.DataFrame(columns | {"correct": (person[met] == person[gallery]).astype(np.int64)})
+            score_queries(block.similarity, query_ids, gallery_ids, block.excluded, unique_ids)
         )
+    return mean_scores(parts)
+
+
+def ranked_lists(search: Search, count: int = 20) -> pd.DataFrame:
+    """Return the first `count` gallery images of each query's list.
+
+    Columns: query and gallery (rows of the table), rank (from 1), similarity, correct (0 or 1).
+    """
+    person = search.table["person"].to_numpy()
+    parts = []
+    for block in search.blocks():
+        top = top_ranked(block.similarity, block.excluded, count)  # (q, count) positions, -1: none
+        query, place = np.nonzero(top >= 0)  # (P,) each
+        position = top[query, place]  # (P,) in the gallery
+        query_rows = block.queries[query]
+        gallery_rows = search.gallery[position]
+        correct = person[query_rows] == person[gallery_rows]
+        columns = {
+            "query": query_rows,
+            "rank": place + 1,
+            "gallery": gallery_rows,
+            "similarity": block.similarity[query, position],
+            "correct": correct.astype(np.int64),
+        }
+        parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 
 
+def visible_score(table: pd.DataFrame, embeddings: Embeddings) -> RankingScores | None:
+    """Return the scores of all visible test images against each other, never re-ranked.
+
+    They say how well the pseudo-label network tells people apart within the modality that it was
+    trained on. Images of the same person *and* camera are excluded; CMC counts images.
+    None if no test identity is seen by two visible cameras (RegDB).
+    """
+    rows = evaluated_rows(table, "visible")
+    cameras = table.iloc[rows].groupby("person")["camera"].nunique()
+    if cameras.empty or cameras.max() < 2:
+        return None
+    values = embeddings.of(rows)  # (N, D)
+    blocks = partial(inner_product_blocks, values, values)
+    search = Search(table, rows, rows, blocks, same_person_and_camera)
+    return score_search(search, unique_ids=False)
+
+
 def summary(scores: Sequence[RankingScores]) -> dict[str, float]:
-    """`rank1`, `rank1_sd`, …, `map`, `map_sd`, `minp`, `minp_sd`: mean and standard deviation (ddof 0) over draws."""
+    """Return mean and standard deviation (ddof 0) over the gallery draws.
+
+    Keys: `rank1`, `rank1_sd`, …, `map`, `map_sd`, `minp`, `minp_sd`.
+    """
     series = {f"rank{rank}": [score.cmc[rank - 1] for score in scores] for rank in RANKS}
     series["map"] = [score.mean_ap for score in scores]
     series["minp"] = [score.mean_inp for score in scores]
@@ -181,28 +192,17 @@ def summary(scores: Sequence[RankingScores]) -> dict[str, float]:
 
 
 def mean_curve(scores: Sequence[RankingScores]) -> np.ndarray:
-    """CMC (20,), mean over draws."""
+    """Return the CMC (20,), the mean over the gallery draws."""
     return np.mean([score.cmc for score in scores], axis=0)
 
 
-def visible_score(table: pd.DataFrame, embeddings: Embeddings) -> RankingScores | None:
-    """All visible test images against each other: images of the same person *and* camera removed, CMC over images.
-
-    How well the pseudo-label network tells people apart within the modality that it was trained on; never re-ranked.
-    None where no test identity is seen by two visible cameras (RegDB).
-    """
-    rows = modality_rows(table, "visible")
-    cameras = table.iloc[rows].groupby("person")["camera"].nunique()
-    if cameras.empty or cameras.max() < 2:
-        return None
-    values = embeddings.of(rows)
-    similarity = partial(inner_product_blocks, values, values)
-    return score_draw(
-        Draw(rows, rows, similarity, partial(same_person_and_camera, table)),
-        table,
-        unique_ids=False,
-    )
+def _reranked(queries: np.ndarray, gallery: np.ndarray, settings: Evaluate) -> np.ndarray:
+    """Return the re-ranked distances (Q, G) float32 of unit rows (Q, D) and (G, D)."""
+    k1, k2, weight = settings.rerank_k1, settings.rerank_k2, settings.rerank_lambda
+    with busy(f"evaluate: re-ranking {len(queries)} queries × {len(gallery)} gallery images"):
+        return reranked_distance(queries, gallery, inner_product_blocks, top_ranked, k1, k2, weight)
 
 
 def _one_block(similarity: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield all queries and their similarities (Q, G) as a single block."""
     yield slice(None), similarity
