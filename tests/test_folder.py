@@ -12,8 +12,7 @@ import yaml
 from PIL import Image
 
 from stages.evaluate import __main__ as evaluate
-from stages.evaluate import folder as protocol
-from stages.evaluate import regdb
+from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.images.store import ImageStore
 from stages.parts.run import files
 from stages.parts.run.files import read_json
@@ -23,6 +22,8 @@ from stages.prepare import counts, folder, source
 from stages.prepare.readers import SOURCES
 from stages.pseudo_label import __main__ as pseudo_label
 from stages.train import __main__ as train
+
+protocol, regdb = PROTOCOLS["folder"], PROTOCOLS["regdb"]
 
 ROOT = Path(__file__).parents[1]
 SHIRTS = ((220, 30, 30), (30, 60, 220), (40, 190, 60), (230, 210, 40))
@@ -428,21 +429,21 @@ def test_a_source_is_looked_for_in_both_roots(source_root: Path, root: Path) -> 
 
 def test_all_pictures_of_a_modality_meet_all_of_the_other(root: Path) -> None:
     table, _ = folder.read(root)
-    for mode in protocol.MODES:
+    for mode in protocol.modes:
         queries, gallery = (
             protocol.query_rows(table, mode),
             protocol.gallery_rows(table, mode, trial=0),
         )
         np.testing.assert_array_equal(queries, regdb.query_rows(table, mode))
         np.testing.assert_array_equal(gallery, regdb.gallery_rows(table, mode, trial=0))
-        assert not protocol.removed(table, queries, gallery).any()  # cameras 1 and 2
+        assert not protocol.excluded(table, queries, gallery).any()  # cameras 1 and 2
 
 
 def test_pictures_of_the_same_person_and_camera_are_removed_and_no_others(root: Path) -> None:
     table, _ = folder.read(root)
     table = table.assign(camera=np.arange(len(table)) % 2)
-    queries, gallery = (protocol.query_rows(table, mode) for mode in protocol.MODES)
-    removed = protocol.removed(table, queries, gallery)
+    queries, gallery = (protocol.query_rows(table, mode) for mode in protocol.modes)
+    removed = protocol.excluded(table, queries, gallery)
     assert removed.any()
     for (i, j), gone in np.ndenumerate(removed):
         query, image = table.loc[queries[i]], table.loc[gallery[j]]
@@ -456,10 +457,10 @@ def test_modes_and_draws_of_other_data_sets_are_refused(root: Path) -> None:
     ):
         protocol.query_rows(table, "indoor")
     with pytest.raises(ValueError, match="folder has no official gallery draws"):
-        protocol.gallery_rows(table, protocol.MODES[0], 0, draws="official")
+        protocol.gallery_rows(table, protocol.modes[0], 0, draws="official")
     with pytest.raises(ValueError, match="no visible test image"):
         protocol.gallery_rows(
-            table[table["modality"] == "infrared"].reset_index(drop=True), protocol.MODES[0], 0
+            table[table["modality"] == "infrared"].reset_index(drop=True), protocol.modes[0], 0
         )
 
 
@@ -555,6 +556,6 @@ def test_thirty_pictures_of_four_people_through_the_pipeline(
     assert facts["gallery"] == {"infrared_to_visible": 10, "visible_to_infrared": 5}
     assert facts["unmatched"] == {"infrared_to_visible": 0, "visible_to_infrared": 0}
     metrics = read_json(place / "metrics/evaluate.json")
-    for mode in protocol.MODES:
+    for mode in protocol.modes:
         assert 0 < metrics[mode]["rank1"] <= metrics[mode]["rank20"] == 1
         assert metrics[mode]["rank1_sd"] == 0
