@@ -293,7 +293,8 @@ for name, content in {
 }.items():
     pathlib.Path(f"metrics/{name}.json").write_text(json.dumps(content))
 pathlib.Path("metrics/train").mkdir(exist_ok=True)
-pathlib.Path("metrics/train/epochs.csv").write_text("epoch,accuracy,accuracy_argmax\\n1,,0.2\\n2,,0.25\\n")
+lines = ["epoch,accuracy,accuracy_argmax", "1,,0.2", "2,,0.25"]
+pathlib.Path("metrics/train/epochs.csv").write_text("\\n".join(lines) + "\\n")
 """
 PIPELINE = """
 stages:
