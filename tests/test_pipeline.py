@@ -201,7 +201,8 @@ def test_a_checkpoint_survives_an_edit_of_code_that_its_stage_does_not_use(
     index = repository.folder / "stages/parts/retrieval/index.py"
     index.write_text(index.read_text() + "# a line more\n")
     assert "going on after epoch" in repository.run(*command)
-    repository.restore()
+    repository.run("git", "checkout", "-q", "--", ".")
+    repository.run("dvc", "checkout", "-q", "--force")  # what the stage wrote is in no cache
 
 
 def test_commands_print_what_a_person_understands(repository: Repository) -> None:

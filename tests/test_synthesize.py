@@ -533,9 +533,8 @@ def test_pictures_of_ones_own_get_the_sources_alone(checkout: Path) -> None:
 
 def test_real_data_leave_an_empty_folder(checkout: Path) -> None:
     text = (checkout / "params.yaml").read_text()
-    (checkout / "params.yaml").write_text(
-        text.replace("dataset: synthetic\n", "dataset: sysu_mm01\n")
-    )
+    assert "scale: small\n" in text
+    (checkout / "params.yaml").write_text(text.replace("scale: small\n", "scale: paper\n"))
     __main__.main()
     assert list((checkout / "data/synthetic").iterdir()) == []
 
