@@ -1,4 +1,5 @@
-"""Comparisons as one command each: `python -m experiments <plan>`, a thin wrapper of DVC's experiments.
+"""Comparisons as one command each: `python -m experiments <plan>`, a thin wrapper of DVC.
 
-plans: what is compared, as data. runner: one `dvc exp run --temp` a row and seed. tables: the figures side by side.
+plans: what is compared, as data. runs: the parameters of each run. runner: one `dvc exp run --temp`
+for each row and seed. tables: the results side by side, as JSON and as text.
 """

@@ -1,86 +1,90 @@
-"""Compare on one command: `python -m experiments ablation --seeds 3` runs the plan `ablation` and prints its table.
+"""Compare on one command: `python -m experiments ablation --seeds 3` runs the plan `ablation`.
 
-Each row and seed is a DVC experiment `<plan>-<row>-s<seed>` (`dvc exp show`, `dvc metrics diff`, `dvc plots diff` read
-them); the work tree stays as it is. What ran before is kept, so the same command goes on after an interruption.
-`python -m experiments variant code` prints the -S options of a parameter set, for `dvc exp run $(…)`.
+Each row and seed is a DVC experiment `<plan>-<row>-s<seed>`, which `dvc exp show`,
+`dvc metrics diff` and `dvc plots diff` read. The work tree stays as it is. Finished runs are kept,
+so the same command goes on after an interruption. `python -m experiments variant code` prints the
+-S options of a parameter set, for `dvc exp run $(…)`.
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from experiments import runner, tables
 from experiments.plans import PLANS, SETTINGS, VARIANTS, Plan, variant
+from experiments.repository import Repository
 from experiments.runs import Run, changed, runs
 from stages.parts.run import params
+from stages.parts.run.files import read_json, write_json
+from stages.parts.run.stage import InputError
 
 COMPARISONS = Path("metrics/comparisons")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and params.yaml, do it; the exit code."""
-    given = _parser().parse_args(arguments)
-    if given.plan == "variant":
-        dataset = changed(params.load(), given.changes)["dataset"]
-        print(" ".join(f"-S {change}" for change in variant(given.name, dataset)))
+    """Do what the command line asks for. Return the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.plan == "variant":
+        scale = changed(params.load(), options.changes)["scale"]
+        print(" ".join(f"-S {change}" for change in variant(options.name, scale)))
         return 0
-    from experiments import tables  # it needs torch, which takes its seconds
-    from stages.parts.run.files import read_json
-    from stages.parts.run.stage import InputError
+    if options.show:
+        _show(options.plan, options.markdown)
+        return 0
+    plan = PLANS[options.plan]
+    planned = runs(options.plan, plan, options.seeds or plan.values, options.changes, params.load())
+    setting = getattr(options, "setting", None)
+    wanted = [run for run in planned if setting in (None, run.tree["train"]["setting"])]
+    return _compare(options, plan, planned, wanted)
 
-    path = COMPARISONS / f"{given.plan}.json"
-    if given.show:
-        if not path.exists():
-            raise InputError(f"{path} is not here; run python -m experiments {given.plan}")
-        print(tables.table(read_json(path), given.markdown))
-        return 0
-    plan = PLANS[given.plan]
-    every = runs(given.plan, plan, given.seeds or plan.values, given.changes, params.load())
-    setting = getattr(given, "setting", None)
-    asked = [run for run in every if setting in (None, run.tree["train"]["setting"])]
-    return _compare(given, plan, every, asked)
+
+def _show(name: str, markdown: bool) -> None:
+    """Print the stored table of a plan."""
+    path = COMPARISONS / f"{name}.json"
+    if not path.exists():
+        raise InputError(f"{path} is not here; run python -m experiments {name}")
+    tree = read_json(path)
+    if "table" not in tree:
+        raise InputError(f"{path} is of an older version; run python -m experiments {name} again")
+    print(tables.text(tree, markdown))
 
 
 def _compare(
-    given: argparse.Namespace, plan: Plan, every: Sequence[Run], asked: Sequence[Run]
+    options: argparse.Namespace, plan: Plan, planned: Sequence[Run], wanted: Sequence[Run]
 ) -> int:
-    """Run what is asked for; write and print all rows of the plan that there are."""
-    from experiments import runner, tables
-    from experiments.repository import Repository
-    from stages.parts.run.files import read_json, write_json
-
+    """Run what is wanted. Write and print all rows of the plan that there are."""
     repository = Repository()
-    results = {run.name: found for run in every if (found := runner.lookup(repository, run))}
-    if given.dry:
-        for run in asked:
-            print(
-                f"{run.name}  there already"
-                if run.name in results
-                else f"dvc {' '.join(run.command)}"
-            )
+    looked_up = {run.name: runner.lookup(repository, run) for run in planned}
+    results = {name: result for name, result in looked_up.items() if result}
+    if options.dry:
+        for run in wanted:
+            command = f"dvc {' '.join(run.command)}"
+            print(f"{run.name}  there already" if run.name in results else command)
         return 0
     origin = {
         "commit": repository.head,
         "uncommitted": repository.is_changed(),
-        "dataset": every[0].tree["dataset"],
+        "dataset": planned[0].tree["dataset"],
+        "scale": planned[0].tree["scale"],
     }
-    path = COMPARISONS / f"{given.plan}.json"
+    path = COMPARISONS / f"{options.plan}.json"
 
     def keep() -> None:
-        write_json(path, tables.comparison(given.plan, plan, every, results, origin))
+        write_json(path, tables.comparison(options.plan, plan, planned, results, origin))
 
-    well = runner.run_all(asked, results, repository, given.keep_going, keep)
+    is_complete = runner.run_all(wanted, results, repository, options.keep_going, keep)
     if results:
         keep()
-        print(f"\n{tables.table(read_json(path), given.markdown)}\n{path}")
-    if not well:
-        print(
-            "error: not all rows were run; the same command goes on with what is missing",
-            file=sys.stderr,
-        )
-    return 0 if well else 1
+        print(f"\n{tables.text(read_json(path), options.markdown)}\n{path}")
+    if is_complete:
+        return 0
+    missing = "error: not all rows were run; the same command goes on with what is missing"
+    print(missing, file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,38 +93,40 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    chosen = parser.add_subparsers(dest="plan", required=True, metavar="plan")
+    commands = parser.add_subparsers(dest="plan", required=True, metavar="plan")
     for name, plan in PLANS.items():
-        options = chosen.add_parser(name, help=plan.title, description=plan.title)
+        options = commands.add_parser(name, help=plan.title, description=plan.title)
         default = ",".join(map(str, plan.values))
-        what = f"how many values of {plan.varies}, or which (a list with commas); default {default}"
-        options.add_argument("--seeds", type=partial(_values, plan), help=what)
-        options.add_argument(
-            "--keep-going", action="store_true", help="after a failed run go on with the next"
-        )
-        options.add_argument("--dry", action="store_true", help="print what would be run")
-        options.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-        options.add_argument(
-            "--show", action="store_true", help="print the stored table, run nothing"
-        )
+        seeds = f"number of values of {plan.varies}, or a list with commas; default {default}"
+        options.add_argument("--seeds", type=partial(_values, plan), help=seeds)
+        for flag, text in (
+            ("--keep-going", "after a failed run go on with the next"),
+            ("--dry", "print what would be run"),
+            ("--markdown", "print the table as Markdown"),
+            ("--show", "print the stored table, run nothing"),
+        ):
+            options.add_argument(flag, action="store_true", help=text)
         if name == "ablation":
             options.add_argument("--setting", choices=SETTINGS, help="this setting's rows only")
         _add_changes(options)
-    options = chosen.add_parser("variant", help="print the -S options of a parameter set")
+    options = commands.add_parser("variant", help="print the -S options of a parameter set")
     options.add_argument("name", choices=VARIANTS)
     _add_changes(options)
     return parser
 
 
 def _add_changes(options: argparse.ArgumentParser) -> None:
-    what = "a parameter of all rows, as of dvc exp run; repeatable"
+    text = "a parameter of all rows, as of dvc exp run; repeatable"
     options.add_argument(
-        "-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=what
+        "-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=text
     )
 
 
 def _values(plan: Plan, text: str) -> tuple[int, ...]:
-    """`3` is the first three values, `0,4` are these two, `4,` is this one."""
+    """Return the values that `--seeds` names.
+
+    `3` stands for the first three values, `0,4` for these two, `4,` for this one.
+    """
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -135,15 +141,18 @@ def _values(plan: Plan, text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # SIGINT too: in the background of a shell it would be ignored
+    # SIGINT too: in the background of a shell it would be ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
     except ValueError as error:  # ParameterError and InputError are
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # `… | head` has read enough; Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code)

@@ -1,10 +1,10 @@
-"""What is compared, as data: a plan is a title and rows, a row a name and the parameters that it changes."""
+"""What is compared, as data: a plan has rows, a row has a name and changed parameters."""
 
 from dataclasses import dataclass, field
 
 from stages.report.paper import RESULTS
 
-# The price of leaving the prior that `priors` tries beside the paper's hard marginal, in units of -log P.
+# Values of otla.label_slack that `priors` tries beside the paper's 0, which is a hard constraint.
 SLACKS = (0.5, 2.0)
 
 # The paper's text and its released code: the values in which they differ from each other.
@@ -16,7 +16,6 @@ VARIANTS = {
         "pal.values=predictions",
         "den.levels=last",
         "otla.solver=sinkhorn",
-        "otla.stop=marginal",
         "otla.predict=all",
         "otla.predict_mode=eval",
         "otla.label_lag=0",
@@ -29,8 +28,7 @@ VARIANTS = {
         "pal.values=logits",
         "pal.detach=false",
         "den.levels=all",
-        "otla.solver=sinkhorn",
-        "otla.stop=change",
+        "otla.solver=released",
         "otla.tolerance=0.1",
         "otla.predict=visited",
         "otla.predict_mode=train",
@@ -39,41 +37,43 @@ VARIANTS = {
         "evaluate.trials=1",
     ),
 }
-# Their lengths mean something at the size of the real data sets only; a rendered one keeps its profile's.
+# Their numbers of epochs and steps are for scale paper only; scale small keeps its own.
 REAL_SIZE = {"paper": ("train.epochs=80", "den.step=1"), "code": ("train.epochs=81",)}
 
-Published = dict[str, dict[str, float]]  # `<dataset>/<setting>` → name of a metric → value
+# `<dataset>/<setting>` → `<mode>.<score>` → value
+Published = dict[str, dict[str, float]]
 
 
 def _published(dataset: str, setting: str, modes: dict[str, tuple[float, float]]) -> Published:
-    """Rank-1 and mAP by mode in per cent, as the paper prints them, under our metrics' names as shares of 1."""
-    figures: dict[str, float] = {}
+    """Return Rank-1 and mAP of each mode as shares of 1; `modes` has them in per cent."""
+    scores: dict[str, float] = {}
     for mode, (rank1, mean_ap) in modes.items():
-        figures |= {f"{mode}.rank1": round(rank1 / 100, 4), f"{mode}.map": round(mean_ap / 100, 4)}
-    return {f"{dataset}/{setting}": figures}
+        scores[f"{mode}.rank1"] = round(rank1 / 100, 4)
+        scores[f"{mode}.map"] = round(mean_ap / 100, 4)
+    return {f"{dataset}/{setting}": scores}
 
 
 def _full_method(dataset: str) -> Published:
-    """Table 1 of a data set."""
+    """Return what Table 1 of the paper reports on a data set."""
     modes = RESULTS[dataset]
-    return {
-        key: figures
-        for setting in next(iter(modes.values()))
-        for key, figures in _published(
-            dataset, setting, {mode: modes[mode][setting] for mode in modes}
-        ).items()
-    }
+    settings = next(iter(modes.values()))
+    published: Published = {}
+    for setting in settings:
+        scores = {mode: by_setting[setting] for mode, by_setting in modes.items()}
+        published |= _published(dataset, setting, scores)
+    return published
 
 
-FULL_METHOD, REGDB = _full_method("sysu_mm01"), _full_method("regdb")
+FULL_METHOD = _full_method("sysu_mm01")
+REGDB = _full_method("regdb")
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table.
 
-    slug: its part of the experiments' names. changes: `key=value`, as `dvc exp run -S` takes them. real: changes on the
-    real data sets alone. published: what the paper reports for it.
+    slug: its part of the experiments' names. changes: `key=value`, as `dvc exp run -S` takes them.
+    real: further changes at scale paper. published: what the paper reports for it.
     """
 
     name: str
@@ -85,10 +85,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows to compare, each run once for every value of the parameter `varies`.
+    """Rows to compare. Each row is run once for every value of the parameter `varies`.
 
-    letter: what stands for `varies` in names. values: those of `varies` where the user names none. layout: the data
-    layout that the plan is about; where the data set of params.yaml has another one, the data set is `stand_in`.
+    letter: what stands for `varies` in names. values: those of `varies` if the user names none.
+    dataset: the data set that the plan is about, if it is about one only.
     """
 
     title: str
@@ -96,18 +96,13 @@ class Plan:
     varies: str = "seed"
     letter: str = "s"
     values: tuple[int, ...] = (0, 1, 2)
-    layout: str | None = None
-    stand_in: str | None = None
+    dataset: str | None = None
 
 
-def is_rendered(dataset: str) -> bool:
-    """Whether the pictures of a data set are rendered ones, to which no published number compares."""
-    return dataset.startswith("synthetic")
-
-
-def variant(name: str, dataset: str) -> tuple[str, ...]:
-    """The changes of the parameter set `name` on `dataset`."""
-    return VARIANTS[name] + (() if is_rendered(dataset) else REAL_SIZE[name])
+def variant(name: str, scale: str) -> tuple[str, ...]:
+    """Return the changes of the parameter set `name` at a scale."""
+    real = REAL_SIZE[name] if scale == "paper" else ()
+    return VARIANTS[name] + real
 
 
 def _parts(den: bool, pal: bool, assignment: str) -> tuple[str, ...]:
@@ -118,8 +113,9 @@ def _parts(den: bool, pal: bool, assignment: str) -> tuple[str, ...]:
     )
 
 
-# Name, slug, what is on, and the paper's Rank-1 and mAP (Table 2; all search) without and with visible labels.
-# Without OTLA infrared images have no labels: DEN and PAL see them, cross-entropy and triplet do not.
+# Name, slug, parts that are on, and the paper's Rank-1 and mAP (Table 2, all search) without and
+# with visible labels. Without OTLA infrared images have no labels: DEN and PAL see them,
+# cross-entropy and triplet loss do not.
 _Scores = tuple[float, float] | None
 _COMPONENTS: tuple[tuple[str, str, tuple[str, ...], _Scores, _Scores], ...] = (
     ("V-ReID alone", "alone", _parts(False, False, "none"), (12.62, 12.73), (12.25, 14.66)),
@@ -136,26 +132,22 @@ SETTINGS = {"unsupervised": "usl", "semi-supervised": "semi"}
 def _ablation_rows() -> tuple[Row, ...]:
     rows = []
     for number, (setting, short) in enumerate(SETTINGS.items()):
-        for name, slug, changes, *both in _COMPONENTS:
+        for name, slug, parts, *both in _COMPONENTS:
             scores = both[number]
-            reported = _published("sysu_mm01", setting, {"all": scores}) if scores else {}
-            changed = (f"train.setting={setting}", *changes)
-            rows.append(Row(f"{setting}: {name}", f"{short}-{slug}", changed, published=reported))
+            published = _published("sysu_mm01", setting, {"all": scores}) if scores else {}
+            changes = (f"train.setting={setting}", *parts)
+            rows.append(Row(f"{setting}: {name}", f"{short}-{slug}", changes, (), published))
     return tuple(rows)
 
 
 def _source(name: str, value: str, published: Published | None = None) -> Row:
-    return Row(
-        name,
-        value,
-        ("train.setting=unsupervised", f"spcl.source={value}"),
-        published=published or {},
-    )
+    changes = ("train.setting=unsupervised", f"spcl.source={value}")
+    return Row(name, value, changes, (), published or {})
 
 
 def _setting(name: str, slug: str, setting: str, parts: tuple[str, ...]) -> Row:
-    reported = {key: value for key, value in FULL_METHOD.items() if key.endswith(f"/{setting}")}
-    return Row(name, slug, (f"train.setting={setting}", *parts), published=reported)
+    published = {key: value for key, value in FULL_METHOD.items() if key.endswith(f"/{setting}")}
+    return Row(name, slug, (f"train.setting={setting}", *parts), (), published)
 
 
 def _prior(
@@ -166,9 +158,15 @@ def _prior(
         f"otla.label_prior={prior}",
         f"otla.label_slack={slack}",
     )
-    return Row(name, slug, changes, published=published or {})
+    return Row(name, slug, changes, (), published or {})
 
 
+def _supervised(name: str, slug: str, den: bool, pal: bool) -> Row:
+    parts = _parts(den, pal, "none")
+    return _setting(f"supervised: {name}", f"supervised-{slug}", "supervised", parts)
+
+
+BOTH = _parts(True, True, "transport")
 PLANS = {
     "sources": Plan(
         "Labeled source of the visible pseudo labels (paper Fig. 3, right)",
@@ -185,24 +183,13 @@ PLANS = {
     "settings": Plan(
         "How much is labeled, and the parts with all labels (paper Fig. 3, left)",
         (
-            _setting("unsupervised", "usl", "unsupervised", _parts(True, True, "transport")),
-            _setting("semi-supervised", "semi", "semi-supervised", _parts(True, True, "transport")),
-            # True infrared labels: nothing to assign.
-            _setting(
-                "supervised: baseline", "supervised-b", "supervised", _parts(False, False, "none")
-            ),
-            _setting(
-                "supervised: + DEN", "supervised-den", "supervised", _parts(True, False, "none")
-            ),
-            _setting(
-                "supervised: + PAL", "supervised-pal", "supervised", _parts(False, True, "none")
-            ),
-            _setting(
-                "supervised: + DEN + PAL",
-                "supervised-both",
-                "supervised",
-                _parts(True, True, "none"),
-            ),
+            _setting("unsupervised", "usl", "unsupervised", BOTH),
+            _setting("semi-supervised", "semi", "semi-supervised", BOTH),
+            # The infrared labels are true: there is nothing to assign.
+            _supervised("baseline", "b", den=False, pal=False),
+            _supervised("+ DEN", "den", den=True, pal=False),
+            _supervised("+ PAL", "pal", den=False, pal=True),
+            _supervised("+ DEN + PAL", "both", den=True, pal=True),
         ),
     ),
     "priors": Plan(
@@ -211,10 +198,7 @@ PLANS = {
             _prior("uniform (paper)", "uniform", "uniform", published=FULL_METHOD),
             _prior("visible images' shares", "visible", "visible"),
             _prior("estimated", "estimated", "estimated"),
-            *(
-                _prior(f"uniform, slack {slack}", f"slack-{slack}", "uniform", slack)
-                for slack in SLACKS
-            ),
+            *[_prior(f"uniform, slack {s}", f"slack-{s}", "uniform", s) for s in SLACKS],
         ),
     ),
     "trials": Plan(
@@ -223,8 +207,7 @@ PLANS = {
         varies="data.trial",
         letter="t",
         values=tuple(range(1, 11)),
-        layout="regdb",
-        stand_in="synthetic_regdb",
+        dataset="regdb",
     ),
     "variants": Plan(
         "Ours, the paper's text and the released code",

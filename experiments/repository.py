@@ -1,4 +1,4 @@
-"""What git knows: whether experiments can run here, which of them are there, and the files they hold."""
+"""What git knows: whether experiments can run here, which ones there are, and their files."""
 
 import hashlib
 import shutil
@@ -12,9 +12,10 @@ CODE = ("stages", "dvc.yaml")
 
 
 class Repository:
-    """The git repository of the folder that this was started in.
+    """The git repository of the working folder.
 
-    Raises InputError where DVC could not keep an experiment, or would leave out a file of the code.
+    Raises:
+        InputError: if DVC could not keep an experiment, or would leave out a file of the code.
     """
 
     def __init__(self) -> None:
@@ -32,34 +33,36 @@ class Repository:
             ) from None
         if _git("rev-parse", "--is-shallow-repository").strip() == "true":
             raise InputError(
-                "this is a shallow clone, in which DVC saves no experiment; run git fetch --unshallow"
+                "this is a shallow clone, in which DVC saves no experiment; "
+                "run git fetch --unshallow"
             )
         unknown = _git("ls-files", "--others", "--exclude-standard", "--", *CODE).split("\n")[0]
         if unknown:
             raise InputError(
-                f"{unknown} is not known to git, so an experiment would run without it; git add it first"
+                f"{unknown} is not known to git, so an experiment would run without it; "
+                "git add it first"
             )
 
     def state(self) -> str:
-        """A hash that changes with HEAD and with whatever decides a result in the work tree."""
+        """Return a hash of HEAD and of everything in the work tree that decides a result."""
         changes = _git("diff", "--binary", "HEAD", "--", *CODE, "params.yaml")
         return hashlib.sha256((_git("rev-parse", "HEAD") + changes).encode()).hexdigest()
 
     def is_changed(self) -> bool:
-        """Whether the code or params.yaml have changes that are not committed."""
+        """Return whether the code or params.yaml have changes that are not committed."""
         return bool(_git("diff", "--name-only", "HEAD", "--", *CODE, "params.yaml").strip())
 
     def find(self, name: str) -> str | None:
-        """The commit of the experiment `name` of HEAD, or None."""
+        """Return the commit of the experiment `name` of HEAD, or None."""
         reference = f"refs/exps/{self.head[:2]}/{self.head[2:]}/{name}"
         return _git("for-each-ref", "--format=%(objectname)", reference).strip() or None
 
     def has_code_of(self, commit: str) -> bool:
-        """Whether the work tree's code is that of `commit`."""
+        """Return whether the work tree's code is that of `commit`."""
         return not _git("diff", "--name-only", commit, "--", *CODE).strip()
 
     def read(self, commit: str, path: str) -> str | None:
-        """The text of a file, `path` from this folder, in `commit`; None where it is not there."""
+        """Return the text of the file `path` in `commit`; None if it is not there."""
         try:
             return _git("show", f"{commit}:./{path}")
         except InputError:
@@ -67,7 +70,7 @@ class Repository:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints. InputError with its last line of complaint where it fails."""
+    """Return what git prints. If it fails, InputError has the last line of its complaint."""
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

@@ -1,4 +1,7 @@
-"""One `dvc exp run --temp` after the other: what is there stays, what fails is named, the work tree is left alone."""
+"""One `dvc exp run --temp` after the other.
+
+Finished experiments are kept, a failed one is named, and the work tree stays as it is.
+"""
 
 import csv
 import json
@@ -24,9 +27,16 @@ from stages.parts.run.files import LOGS, read_json, write_json
 from stages.parts.run.stage import InputError
 
 LOGS = LOGS / "experiments"
-EPOCHS = ("accuracy_transport", "accuracy_argmax", "label_entropy", "label_max_share")
-# Seconds that DVC and the stage get to end on each signal: DVC puts its files in order. Ctrl-C again is the next one.
+EPOCHS = ("accuracy", "accuracy_argmax", "label_entropy", "label_max_share")
+# Signals that end DVC and the stage, and the seconds to wait for each: DVC puts its files in order.
+# Another Ctrl-C sends the next one.
 PATIENCE = ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 5))
+
+
+CHANGED = (
+    "stages, dvc.yaml, params.yaml or HEAD changed during the comparison, and its rows would not "
+    "compare; start it again (what is the same comes from DVC's cache)"
+)
 
 
 class RunError(RuntimeError):
@@ -35,9 +45,10 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found. metrics: by `<mode>.<score>`; epochs: columns of `metrics/train/epochs.csv`.
+    """The figures of an experiment.
 
-    seconds: wall time of the run that computed it, where this machine has run it.
+    metrics: by `<mode>.<score>`. epochs: columns of `metrics/train/epochs.csv`. seconds: wall time
+    of the run that computed it, if this machine has run it.
     """
 
     metrics: dict[str, float | None]
@@ -46,13 +57,11 @@ class Result:
 
 
 def lookup(repository: Repository, run: Run) -> Result | None:
-    """What the experiment of this run holds, or None where there is none of the same code and parameters."""
+    """Return the result of this run; None if no experiment has the same code and parameters."""
     commit = repository.find(run.name)
-    if (
-        commit is None
-        or not repository.has_code_of(commit)
-        or _parameters(repository, commit) != run.tree
-    ):
+    if commit is None or not repository.has_code_of(commit):
+        return None
+    if _parameters(repository, commit) != run.tree:
         return None
     return _read(repository, commit, run.name)
 
@@ -65,38 +74,43 @@ def _parameters(repository: Repository, commit: str) -> Tree | None:
 
 
 def _read(repository: Repository, commit: str, name: str) -> Result | None:
-    """The figures in the commit of an experiment; None where it holds no scores."""
+    """Return the figures in the commit of an experiment; None if it holds no scores."""
     evaluation, train, visible = (
         json.loads(repository.read(commit, f"metrics/{stage}.json") or "{}")
         for stage in ("evaluate", "train", "pseudo_label")
     )
-    modes = {
-        mode: scores
-        for mode, scores in evaluation.items()
-        if isinstance(scores, dict) and "rank1" in scores
-    }
-    if not modes:
+    metrics = _scores(evaluation)
+    if not metrics:
         return None
-    metrics: dict[str, float | None] = {
-        f"{mode}.{score}": value
-        for mode, scores in modes.items()
-        for score, value in scores.items()
-        if not score.endswith("_sd")
-    }
-    # Of the last epoch. Where no labels are assigned, right are the predictions.
-    accuracy = train.get("accuracy_transport")
+    # Of the last epoch. Without an assignment method, the predictions themselves are judged.
+    accuracy = train.get("accuracy")
     metrics["infrared.accuracy"] = train.get("accuracy_argmax") if accuracy is None else accuracy
     metrics["visible.ari"] = visible.get("ari")
-    lines = list(
-        csv.DictReader((repository.read(commit, "metrics/train/epochs.csv") or "").splitlines())
-    )
-    epochs = {
-        name: [float(line[name]) if line.get(name) else None for line in lines] for name in EPOCHS
-    }
+    epochs = _epochs(repository.read(commit, "metrics/train/epochs.csv") or "")
     seconds = None
     with suppress(FileNotFoundError):
         seconds = float(read_json(LOGS / f"{name}.json")["seconds"])
     return Result(metrics, epochs, seconds)
+
+
+def _scores(evaluation: Tree) -> dict[str, float | None]:
+    """Return the scores of the full network by `<mode>.<score>`."""
+    metrics: dict[str, float | None] = {}
+    for mode, scores in evaluation.items():
+        if isinstance(scores, dict) and "rank1" in scores:
+            means = {score: value for score, value in scores.items() if not score.endswith("_sd")}
+            metrics |= {f"{mode}.{score}": value for score, value in means.items()}
+    return metrics
+
+
+def _epochs(text: str) -> dict[str, list[float | None]]:
+    """Return the columns EPOCHS of a CSV file; None for an empty cell."""
+    lines = list(csv.DictReader(text.splitlines()))
+
+    def number(cell: str | None) -> float | None:
+        return float(cell) if cell else None
+
+    return {name: [number(line.get(name)) for line in lines] for name in EPOCHS}
 
 
 def run_all(
@@ -106,12 +120,14 @@ def run_all(
     keep_going: bool,
     keep: Callable[[], None],
 ) -> bool:
-    """Run what `results` lacks, in order, and put it there; `keep` is called after each. True where all went well.
+    """Run the experiments that `results` lacks, in order, and add them to it.
 
-    A line a run. Without `keep_going` the first failure is the last run. Raises InputError where what decides the
-    results changes meanwhile, since rows would no longer compare.
+    Each run prints a line; `keep` is called after each one that finished. Without `keep_going` the
+    first failure is the last run. Return whether no run failed. InputError if code or parameters
+    change meanwhile, since the rows would not compare.
     """
-    state, well = repository.state(), True
+    state = repository.state()
+    has_failed = False
     left = sum(run.name not in results for run in runs)
     spent: list[float] = []
     with Progress(len(runs)) as progress:
@@ -121,29 +137,29 @@ def run_all(
                 progress.end("there already")
                 continue
             if repository.state() != state:
-                raise InputError(
-                    "stages, dvc.yaml, params.yaml or HEAD changed during the comparison, and its rows would not "
-                    "compare; start it again (what is the same comes from DVC's cache)"
-                )
-            started, left = time.monotonic(), left - 1
+                raise InputError(CHANGED)
+            started = time.monotonic()
+            left -= 1
+            failure = ""
             try:
                 results[run.name] = execute(repository, run, progress.show)
-                failure = ""
                 keep()
             except RunError as error:
-                well, failure = False, f"  FAILED: {error}; see {_log(run)}"
+                has_failed = True
+                failure = f"  FAILED: {error}; see {_log(run)}"
             spent.append(time.monotonic() - started)
             still = f"  about {duration(left * sum(spent) / len(spent))} left" if left else ""
             progress.end(duration(spent[-1]) + (failure or still))
             if failure and not keep_going:
                 break
-    return well
+    return not has_failed
 
 
 def execute(repository: Repository, run: Run, show: Callable[[str], None]) -> Result:
-    """Run one experiment, its output in `logs/experiments/<name>.log`; `show` gets the last line of it each second.
+    """Run one experiment and return its result. RunError says why there is none.
 
-    An experiment of that name is removed first; DVC's run cache restores what has run before. Raises RunError.
+    Its output goes to `logs/experiments/<name>.log`; `show` gets the last line each second. An
+    experiment of the same name is removed first; DVC's run cache restores what has run before.
     """
     log = _log(run)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -165,9 +181,12 @@ def execute(repository: Repository, run: Run, show: Callable[[str], None]) -> Re
 
 
 def _dvc(arguments: Sequence[str], output: IO[str], tick: Callable[[], None]) -> int:
-    """Call DVC and `tick` each second until it ends; its exit code. Interrupted, it takes DVC and the stage along."""
+    """Call DVC, and `tick` each second until it ends. Return its exit code.
+
+    An interruption also ends DVC and the stage.
+    """
     environment = os.environ | {
-        # Stages are called as `python -m …`: this Python, also where its environment was not activated.
+        # Stages are called as `python -m …`: this Python, also if it was not activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",
@@ -206,11 +225,11 @@ def _log(run: Run) -> Path:
 
 
 def _reason(text: str, code: int) -> str:
-    """The stage's own line where it wrote one, else DVC's, else the exit code."""
+    """Return the stage's error line if there is one, else DVC's, else the exit code."""
     for pattern in (r"^error in .*", r"^ERROR: .*", r"^\w*(?:Error|Exception)\b.*"):
-        found = re.findall(pattern, text, re.MULTILINE)
-        if found:
-            return str(found[-1])
+        lines = re.findall(pattern, text, re.MULTILINE)
+        if lines:
+            return str(lines[-1])
     return f"exit code {code}"
 
 
@@ -222,20 +241,22 @@ def _last_line(log: Path) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 43 s, 19 min, 3.2 h."""
+    """Return seconds as people say them: 43 s, 19 min, 3.2 h."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 class Progress:
-    """A line a run that stays, and on a terminal one below it that moves: seconds and the last line of the log."""
+    """A line for each run, and on a terminal a moving one below: seconds, last line of the log."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.number, self.name, self.started = total, 0, "", 0.0
-        self.bar = tqdm(
-            leave=False, disable=not sys.stderr.isatty(), bar_format="{desc}", dynamic_ncols=True
-        )
+        self.total = total
+        self.number = 0
+        self.name = ""
+        self.started = 0.0
+        silent = not sys.stderr.isatty()
+        self.bar = tqdm(leave=False, disable=silent, bar_format="{desc}", dynamic_ncols=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -244,21 +265,19 @@ class Progress:
         self.bar.close()
 
     def begin(self, name: str) -> None:
-        """The next run."""
+        """Start the line of the next run."""
         self.number += 1
-        self.name, self.started = (
-            f"{self.number:>{len(str(self.total))}}/{self.total}  {name}",
-            time.monotonic(),
-        )
+        digits = len(str(self.total))
+        self.name = f"{self.number:>{digits}}/{self.total}  {name}"
+        self.started = time.monotonic()
         self.show("")
 
     def show(self, line: str) -> None:
-        """What the run does now."""
-        self.bar.set_description_str(
-            f"{self.name}  {duration(time.monotonic() - self.started)}  {line.strip()}"
-        )
+        """Show what the run does now."""
+        seconds = duration(time.monotonic() - self.started)
+        self.bar.set_description_str(f"{self.name}  {seconds}  {line.strip()}")
 
     def end(self, outcome: str) -> None:
-        """How the run ended."""
+        """Print how the run ended."""
         self.bar.set_description_str("", refresh=False)
         message(f"{self.name}  {outcome}")

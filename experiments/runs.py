@@ -1,59 +1,64 @@
-"""From a plan to runs: which parameters each has, checked before the first one starts."""
+"""From a plan to runs: the parameters of each run, checked before the first one starts."""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.plans import Plan, Row, is_rendered
-from stages.parts.run import params, settings
+from experiments.plans import Plan, Row
+from stages.parts.run import params, rendered, settings
 
 Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment: a row at one value of what the plan varies. tree: params.yaml as the run sees it."""
+    """One experiment: a row at one value of what the plan varies."""
 
     name: str
     row: Row
     value: int
     changes: tuple[str, ...]
-    tree: Tree
+    tree: Tree  # params.yaml with the changes
 
     @property
     def command(self) -> list[str]:
-        """What `dvc` is called with; a comparison needs `evaluate` and what comes before, not the report."""
-        chosen = [part for change in self.changes for part in ("-S", change)]
-        return ["exp", "run", "--temp", "-n", self.name, *chosen, "evaluate"]
+        """The arguments of `dvc`. A comparison needs `evaluate` and what comes before it."""
+        options = [part for change in self.changes for part in ("-S", change)]
+        return ["exp", "run", "--temp", "-n", self.name, *options, "evaluate"]
 
 
 def runs(
     name: str, plan: Plan, values: Sequence[int], common: Sequence[str], tree: Tree
 ) -> list[Run]:
-    """The runs of a plan, row by row; `common` changes go before those of the rows.
+    """Return the runs of the plan `name`, row by row: one for each of `values`.
 
-    Raises ParameterError, naming the row, where params.yaml with the changes would be refused.
+    The changes `common` go before those of the rows. ParameterError names the row whose changes
+    would be refused in params.yaml, the `tree`.
     """
     base = changed(tree, common)
-    if plan.layout not in (None, params.section(base, "data", settings.Data).layout):
-        common = (*common, f"dataset={plan.stand_in}")
-        base = changed(tree, common)
-    made = []
+    if plan.dataset not in (None, base["dataset"]):
+        common = (*common, f"dataset={plan.dataset}")
+    planned = []
     for row in plan.rows:
-        changes = (*common, *row.changes, *(() if is_rendered(base["dataset"]) else row.real))
+        real = row.real if base["scale"] == "paper" else ()
         for value in values:
-            own = (*changes, f"{plan.varies}={value}")
+            changes = (*common, *row.changes, *real, f"{plan.varies}={value}")
             try:
-                after = changed(tree, own)
+                after = changed(tree, changes)
             except params.ParameterError as error:
                 raise params.ParameterError(f"{row.name}: {error}") from None
-            made.append(Run(f"{name}-{row.slug}-{plan.letter}{value}", row, value, own, after))
-    return made
+            run_name = f"{name}-{row.slug}-{plan.letter}{value}"
+            planned.append(Run(run_name, row, value, changes, after))
+    return planned
 
 
 def changed(tree: Tree, changes: Sequence[str]) -> Tree:
-    """`tree` with each `key=value` as `dvc exp run -S` sets it, checked. ParameterError where it would be refused."""
+    """Return a checked copy of `tree` with each `key=value` as `dvc exp run -S` sets it.
+
+    Raises:
+        ParameterError: names the change that is refused.
+    """
     tree = copy.deepcopy(tree)
     for change in changes:
         key, equals, text = change.partition("=")
@@ -65,3 +70,13 @@ def changed(tree: Tree, changes: Sequence[str]) -> Tree:
             raise params.ParameterError(f"{change}: expected key=value, with a key of params.yaml")
         place[leaf] = params.parse(text, change)
     return params.check(tree)
+
+
+def is_rendered(tree: Tree) -> bool:
+    """Return whether the target's images are rendered ones."""
+    return rendered.is_rendered(params.section(tree, "data", settings.Data).root)
+
+
+def is_comparable(tree: Tree) -> bool:
+    """Return whether published numbers compare: scale paper, images that are not rendered."""
+    return tree["scale"] == "paper" and not is_rendered(tree)

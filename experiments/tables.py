@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.plans import Plan, Row, is_rendered
+from experiments.plans import Plan, Row
 from experiments.runner import Result
-from experiments.runs import Run
+from experiments.runs import Run, Tree, is_comparable, is_rendered
 
 SCORES = {"rank1": "Rank-1", "map": "mAP"}
 SHORT = {"infrared_to_visible": "I→V", "visible_to_infrared": "V→I"}
@@ -16,122 +16,138 @@ NONE = "–"
 
 def comparison(
     name: str, plan: Plan, runs: Sequence[Run], results: dict[str, Result], origin: dict[str, Any]
-) -> dict:
-    """The tree of `metrics/comparisons/<plan>.json`: rows with a list of values each, one a seed (or a trial).
+) -> Tree:
+    """Return the tree of `metrics/comparisons/<plan>.json`.
 
-    Rows without a result are absent, and so are the seeds without one. origin: where the figures come from.
+    It holds the table that people read and, in `rows`, the values that it was made of: a list for
+    each figure, one value for each seed (or trial). Rows and seeds without a result are absent.
+    `origin` says where the figures come from: commit, uncommitted, dataset, scale.
     """
     rows = []
     for row in plan.rows:
-        found = [(run, results[run.name]) for run in runs if run.row == row and run.name in results]
-        if found:
-            rows.append(_row(row, found))
-    return {"plan": name, "title": plan.title, **origin, "varies": plan.varies, "rows": rows}
+        finished = [run for run in runs if run.row == row and run.name in results]
+        if finished:
+            rows.append(_row(row, finished, [results[run.name] for run in finished]))
+    tree = {"plan": name, "title": plan.title, **origin, "varies": plan.varies}
+    notes = _notes(tree, rows, runs[0].tree)
+    return tree | {"table": side_by_side(rows) | {"notes": notes}, "rows": rows}
 
 
-def _row(row: Row, found: Sequence[tuple[Run, Result]]) -> dict[str, Any]:
-    first = found[0][0]
-    metrics = list(dict.fromkeys(key for _, result in found for key in result.metrics))
-    epochs = list(dict.fromkeys(key for _, result in found for key in result.epochs))
-    reported = row.published.get(f"{first.tree['dataset']}/{first.tree['train']['setting']}")
+def _row(row: Row, runs: Sequence[Run], results: Sequence[Result]) -> Tree:
+    """Return the values of the finished runs of a row, and the published ones if they compare."""
     tree = {
         "name": row.name,
-        "changes": list(first.changes[:-1]),
-        "seeds": [run.value for run, _ in found],
-        "metrics": {key: [result.metrics.get(key) for _, result in found] for key in metrics},
-        "epochs": {key: [result.epochs.get(key, []) for _, result in found] for key in epochs},
-        "seconds": [result.seconds for _, result in found],
+        "changes": list(runs[0].changes[:-1]),
+        "seeds": [run.value for run in runs],
+        "metrics": _by_key([result.metrics for result in results]),
+        "epochs": _by_key([result.epochs for result in results]),
+        "seconds": [result.seconds for result in results],
     }
-    comparable = reported and first.tree["evaluate"]["split"] == "test"
-    return tree | ({"published": reported} if comparable else {})
+    parameters = runs[0].tree
+    published = row.published.get(f"{parameters['dataset']}/{parameters['train']['setting']}")
+    is_test = parameters["evaluate"]["split"] == "test"
+    if published and is_test and is_comparable(parameters):
+        tree["published"] = published
+    return tree
 
 
-def table(tree: dict[str, Any], markdown: bool = False) -> str:
-    """Rank-1 and mAP of each mode, right infrared labels, ARI of the visible ones, seconds; a line a row.
+def _by_key(trees: Sequence[Tree]) -> Tree:
+    """Return the values of several trees as a list for each key."""
+    keys = dict.fromkeys(key for tree in trees for key in tree)
+    return {key: [tree.get(key) for tree in trees] for key in keys}
 
-    Mean ± sample standard deviation over seeds, the mean alone where there is one. The paper's line stands below ours
-    where the data are the same.
+
+def side_by_side(rows: Sequence[Tree]) -> Tree:
+    """Return heads and rows of text: Rank-1 and mAP of each mode, labels, seconds.
+
+    A cell is the mean ± sample standard deviation over seeds, or the mean alone if there is one
+    seed. The paper's row follows ours if there is one.
     """
-    keys = _keys(tree)
-    head = ["%", *(_title(key) for key in keys), "seconds"]
-    lines = [head]
-    for row in tree["rows"]:
-        values = [_cell(key, row["metrics"].get(key, [])) for key in keys]
-        lines.append([row["name"], *values, _mean(row["seconds"], "{:.0f}", 1, spread=False)])
+    keys = _keys(rows)
+    lines = []
+    for row in rows:
+        cells = [_cell(key, row["metrics"].get(key, [])) for key in keys]
+        seconds = _mean_and_spread(row["seconds"], "{:.0f}")[0]
+        lines.append([row["name"], *cells, seconds])
         if "published" in row:
-            reported = (row["published"].get(key) for key in keys)
-            lines.append(
-                [
-                    "  paper",
-                    *(NONE if value is None else f"{value:.2%}"[:-1] for value in reported),
-                    NONE,
-                ]
-            )
-    body = _markdown(lines) if markdown else _aligned(lines)
-    return "\n".join([tree["title"], "", *body, "", *_notes(tree)])
+            cells = [_cell(key, [row["published"].get(key)]) for key in keys]
+            lines.append(["paper", *cells, NONE])
+    return {"heads": ["%", *map(_head, keys), "seconds"], "rows": lines}
 
 
-def _keys(tree: dict[str, Any]) -> list[str]:
-    there = list(dict.fromkeys(key for row in tree["rows"] for key in row["metrics"]))
-    modes = [key.removesuffix(".rank1") for key in there if key.endswith(".rank1")]
-    wanted = [f"{mode}.{score}" for mode in modes for score in SCORES] + list(OTHERS)
-    return [
+def _keys(rows: Sequence[Tree]) -> list[str]:
+    """Return the figures that are shown: those that a run has a value of."""
+    known = [
         key
-        for key in wanted
-        if any(v is not None for row in tree["rows"] for v in row["metrics"].get(key, []))
+        for row in rows
+        for key, values in row["metrics"].items()
+        if any(value is not None for value in values)
     ]
+    modes = [key.removesuffix(".rank1") for key in dict.fromkeys(known) if key.endswith(".rank1")]
+    shown = [f"{mode}.{score}" for mode in modes for score in SCORES]
+    return [key for key in [*shown, *OTHERS] if key in known]
 
 
-def _title(key: str) -> str:
+def _head(key: str) -> str:
     mode, _, score = key.rpartition(".")
     return OTHERS.get(key) or f"{SHORT.get(mode, mode)} {SCORES[score]}"
 
 
 def _cell(key: str, values: Sequence[float | None]) -> str:
-    return _mean(values, "{:.3f}", 1) if key == "visible.ari" else _mean(values, "{:.2f}", 100)
+    """Return mean and spread in per cent; the ARI is no share and has three decimals."""
+    if key == "visible.ari":
+        return " ± ".join(_mean_and_spread(values, "{:.3f}"))
+    shares = [value if value is None else 100 * value for value in values]
+    return " ± ".join(_mean_and_spread(shares, "{:.2f}"))
 
 
-def _mean(values: Sequence[float | None], form: str, scale: float, spread: bool = True) -> str:
-    known = [value * scale for value in values if value is not None]
+def _mean_and_spread(values: Sequence[float | None], form: str) -> list[str]:
+    """Return the mean as text and, of two values or more, the sample standard deviation."""
+    known = [value for value in values if value is not None]
     if not known:
-        return NONE
+        return [NONE]
     mean = form.format(statistics.fmean(known))
-    return f"{mean} ± {form.format(statistics.stdev(known))}" if spread and len(known) > 1 else mean
+    return [mean, form.format(statistics.stdev(known))] if len(known) > 1 else [mean]
+
+
+def _notes(tree: Tree, rows: Sequence[Tree], parameters: Tree) -> list[str]:
+    """Return sentences that say what the numbers are and what they do not compare with."""
+    values = sorted({value for row in rows for value in row["seeds"]})
+    over = f"{tree['varies']} {', '.join(map(str, values))}"
+    spread = f"One run a row, {over}."
+    if len(values) > 1:
+        spread = f"Mean ± sample standard deviation over {over}."
+    uncommitted = " with uncommitted changes" if tree["uncommitted"] else ""
+    commit = f"commit {tree['commit'][:7]}{uncommitted}"
+    notes = [f"{spread} Data set {tree['dataset']}, scale {tree['scale']}, {commit}."]
+    incomplete = [row["name"] for row in rows if len(row["seeds"]) < len(values)]
+    if incomplete:
+        notes.append(f"Some runs are missing: {', '.join(incomplete)}.")
+    notes.append("Infrared labels: share of right ones in the last epoch.")
+    notes.append("Seconds: wall time, without what DVC had in its cache.")
+    if not is_comparable(parameters):
+        data = "Synthetic data" if is_rendered(parameters) else "Another scale than the paper's"
+        notes.append(f"{data}: not comparable with published numbers.")
+    return notes
+
+
+def text(tree: Tree, markdown: bool = False) -> str:
+    """Return title, table and notes of a comparison as lines for a terminal or as Markdown."""
+    table = tree["table"]
+    lines = [table["heads"], *table["rows"]]
+    body = _markdown(lines) if markdown else _aligned(lines)
+    return "\n".join([tree["title"], "", *body, "", *table["notes"]])
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    return [
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
-            ]
-        ).rstrip()
-        for line in lines
-    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = []
+    for name, *cells in lines:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        aligned.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
+    return aligned
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
     rule = ["---", *["---:"] * (len(lines[0]) - 1)]
-    return [
-        f"| {' | '.join(cell.strip() for cell in line)} |" for line in [lines[0], rule, *lines[1:]]
-    ]
-
-
-def _notes(tree: dict[str, Any]) -> list[str]:
-    """What the numbers are, and what they are not."""
-    values = sorted({value for row in tree["rows"] for value in row["seeds"]})
-    over = f"{tree['varies']} {', '.join(map(str, values))}"
-    spread = "one run a row, " if len(values) == 1 else "mean ± sample standard deviation over "
-    uncommitted = " with uncommitted changes" if tree["uncommitted"] else ""
-    lines = [f"{spread}{over}; {tree['dataset']}, commit {tree['commit'][:7]}{uncommitted}"]
-    short = [row["name"] for row in tree["rows"] if len(row["seeds"]) < len(values)]
-    if short:
-        lines.append(f"not all of them: {', '.join(short)}")
-    lines.append(
-        "infrared labels: right in the last epoch; seconds: wall time, less what DVC had in its cache"
-    )
-    if is_rendered(tree["dataset"]):
-        lines.append("rendered pictures: not comparable with published numbers")
-    return lines
+    return [f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]]]

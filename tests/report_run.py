@@ -1,6 +1,5 @@
-"""A made-up run for the report's tests: what the other stages leave behind, small, and a reader of the page."""
+"""A made-up run for the report's tests, small, and a reader of the page."""
 
-import copy
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from experiments.tables import side_by_side
 from stages.parts.images.table import write_table
 from stages.report import __main__ as report
 
@@ -34,14 +34,8 @@ TERMS = (
     "discriminator",
     "alignment",
 )
-LABELS = (
-    "accuracy_transport",
-    "accuracy_argmax",
-    "label_entropy",
-    "label_max_share",
-    "empty_labels",
-)
-TRAIN_COLUMNS = ("loss", *TERMS, *LABELS, "transport_iterations")
+LABELS = ("accuracy", "accuracy_argmax", "label_entropy", "label_max_share", "empty_labels")
+TRAIN_COLUMNS = ("loss", *TERMS, "learning_rate", *LABELS, "assignment_iterations")
 LABEL_COLUMNS = (
     "loss_source",
     "loss_target",
@@ -94,16 +88,13 @@ def target_table(layout: str) -> pd.DataFrame:
     )
 
 
-def write_parameters(folder: Path, dataset: str, setting: str, source: str) -> str:
-    """params.yaml for the case; returns the layout."""
+def write_parameters(folder: Path, changes: dict[str, Any]) -> None:
+    """Write params.yaml with values by name, `train.setting`."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    layout = dataset if dataset != "synthetic" else "sysu_mm01"
-    tree["profiles"].setdefault(dataset, copy.deepcopy(tree["profiles"]["sysu_mm01"]))
-    tree["profiles"][dataset]["data"]["layout"] = layout
-    tree["profiles"][dataset]["evaluate"]["modes"] = list(MODES[layout])
-    tree["dataset"], tree["train"]["setting"], tree["spcl"]["source"] = dataset, setting, source
+    for name, value in changes.items():
+        section, _, leaf = name.rpartition(".")
+        (tree[section] if section else tree)[leaf] = value
     write(folder / "params.yaml", yaml.safe_dump(tree))
-    return layout
 
 
 def write_rankings(folder: Path, layout: str, table: pd.DataFrame) -> None:
@@ -137,12 +128,15 @@ def write_rankings(folder: Path, layout: str, table: pd.DataFrame) -> None:
 
 def write_run(
     folder: Path,
-    dataset: str = "synthetic",
+    layout: str = "sysu_mm01",
+    scale: str = "small",
     setting: str = "unsupervised",
     source: str = "market1501",
+    **changes: Any,
 ) -> None:
     """What the other stages leave behind, small."""
-    layout = write_parameters(folder, dataset, setting, source)
+    chosen = {"dataset": layout, "scale": scale, "train.setting": setting, "spcl.source": source}
+    write_parameters(folder, chosen | changes)
     table = target_table(layout)
     write_store(folder / "data/images/target", table)
     sources = (
@@ -177,10 +171,8 @@ def write_run(
         folder / "metrics/evaluate/cmc.csv", pd.DataFrame(curves, columns=["mode", "rank", "cmc"])
     )
     counts = {"images": len(table), "train": {"visible": 16, "infrared": 8, "persons": 4}}
-    written = {
-        "images": 1600,
-        "train": {"visible": 1600, "infrared": 0, "persons": 200},
-    }  # as synthesize renders it
+    rendered = {"visible": 1600, "infrared": 0, "persons": 200}  # as synthesize makes them
+    written = {"images": 1600, "train": rendered}
     for name, facts in {"prepare": counts, "source": written, "train": {"labels": 4}}.items():
         write(folder / f"metrics/{name}.json", facts)
     write(folder / "metrics/pseudo_label.json", {"clusters": 3, "persons": 4})
@@ -194,7 +186,7 @@ def write_run(
 
 
 def write_extras(folder: Path) -> None:
-    """What older runs did not leave behind: embeddings, counts, attention, times by epoch, a comparison."""
+    """What a run may lack: embeddings, counts, attention, times by epoch, a comparison."""
     draws = np.random.default_rng(0)
     table = pd.read_csv(folder / "data/images/target/table.csv")
     tested = table.loc[table["split"].isin(("query", "gallery"))]
@@ -202,13 +194,11 @@ def write_extras(folder: Path) -> None:
     np.save(folder / "data/rankings/rows.npy", tested["row"].to_numpy())
     np.save(folder / "data/rankings/embeddings.npy", places.astype(np.float32))
     counts = [(epoch, label, 2, (5, 2, 1, 0)[label]) for epoch in range(1, 6) for label in range(4)]
-    columns = ["epoch", "label", "transport", "argmax"]
+    columns = ["epoch", "label", "assigned", "argmax"]
     write(folder / "data/labels/infrared_counts.csv", pd.DataFrame(counts, columns=columns))
     trained = table.loc[table["split"] == "train"]
-    chosen = {
-        "visible": [0, 1, 2, 3, 4, 5],
-        "infrared": [0, 0, 2, 3, 4, 5],
-    }  # a label with few images repeats some
+    # A label with few images repeats some.
+    chosen = {"visible": [0, 1, 2, 3, 4, 5], "infrared": [0, 0, 2, 3, 4, 5]}
     rows = {
         name: trained.loc[trained["modality"] == name, "row"].to_numpy()[at]
         for name, at in chosen.items()
@@ -224,7 +214,7 @@ def write_extras(folder: Path) -> None:
         pd.DataFrame(cells, columns=["kind", "query", "key", "weight"]),
     )
     times = [
-        {"epoch": e, "train_seconds": 9.0, "assign_seconds": 1.0, "transport_seconds": 0.2}
+        {"epoch": e, "train_seconds": 9.0, "label_seconds": 1.0, "assignment_seconds": 0.2}
         for e in (1, 2, 3)
     ]
     write(folder / "logs/train_epochs.jsonl", "".join(json.dumps(line) + "\n" for line in times))
@@ -232,7 +222,7 @@ def write_extras(folder: Path) -> None:
 
 
 def comparison() -> dict[str, Any]:
-    """Two variants with three seeds, a third with one seed, without epochs and with what the paper reports."""
+    """Two variants with three seeds, one with one seed, without epochs and with a paper's row."""
     rows = [
         {
             "name": f"group: {name}",
@@ -240,7 +230,7 @@ def comparison() -> dict[str, Any]:
             "seeds": [0, 1, 2],
             "metrics": {"all.rank1": values, "all.minp": values, "visible.ari": [0.5, 0.5, None]},
             "epochs": {
-                "accuracy_transport": [[0.1, 0.2], [0.3], [0.2, None]],
+                "accuracy": [[0.1, 0.2], [0.3], [0.2, None]],
                 "accuracy_argmax": [],
                 "label_entropy": [[0.5]] * 3,
             },
@@ -256,14 +246,16 @@ def comparison() -> dict[str, Any]:
         "seconds": [None],
     }
     rows.append({**alone, "published": {"all.rank1": 0.299}})
-    return {"plan": "ablation", "title": "Parts & pieces", "commit": "c0ffee1234", "rows": rows}
+    notes = ["Mean ± sample standard deviation over seed 0, 1, 2.", "A second note."]
+    table = side_by_side(rows) | {"notes": notes}
+    return {"plan": "ablation", "title": "Parts & pieces", "table": table, "rows": rows}
 
 
 def page_of(folder: Path, monkeypatch: pytest.MonkeyPatch, figures: bool = False) -> str:
-    """The page that the report writes about the run in `folder`; the figures as PNG only when asked for."""
+    """The page that the report writes about the run in `folder`; PNG files only if asked for."""
     monkeypatch.chdir(folder)
     if not figures:
-        monkeypatch.setattr(report.pngs, "all_figures", lambda run, points: {})
+        monkeypatch.setattr(report, "png", lambda drawings: b"")
     report.main([])
     assert sorted(path.name for path in (folder / "metrics/report").iterdir()) == ["index.html"]
     return (folder / "metrics/report/index.html").read_text()

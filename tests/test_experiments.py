@@ -1,4 +1,4 @@
-"""Comparisons: their parameters, their tables, and real DVC experiments in a repository with one trivial stage.
+"""Comparisons: their parameters, their tables, and real DVC experiments of one trivial stage.
 
 Three tests are slow, because each of their dozen experiments starts DVC and git anew.
 """
@@ -18,27 +18,39 @@ from dvc.utils.hydra import apply_overrides
 
 from experiments import tables
 from experiments.__main__ import main
-from experiments.plans import PLANS, VARIANTS, Plan, Row, is_rendered, variant
+from experiments.plans import PLANS, VARIANTS, Plan, Row, variant
 from experiments.runner import Result, _reason, duration
-from experiments.runs import changed, runs
+from experiments.runs import changed, is_comparable, runs
 from stages.parts.run import params
 
 ROOT = Path(__file__).parents[1]
 TREE = params.load(ROOT / "params.yaml")
-DATASETS = ("synthetic", "sysu_mm01", "regdb")
+TARGETS = (("sysu_mm01", "small"), ("sysu_mm01", "paper"), ("regdb", "paper"))
 
 
-def planned(name: str, dataset: str = "synthetic", seeds: tuple[int, ...] = (0,)) -> list:
+def target(dataset: str, scale: str) -> list[str]:
+    return [f"dataset={dataset}", f"scale={scale}"]
+
+
+def planned(
+    name: str,
+    dataset: str = "sysu_mm01",
+    scale: str = "small",
+    seeds: tuple[int, ...] = (0,),
+) -> list:
     values = seeds if PLANS[name].varies == "seed" else PLANS[name].values
-    return runs(name, PLANS[name], values, [f"dataset={dataset}"], TREE)
+    return runs(name, PLANS[name], values, target(dataset, scale), TREE)
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize(("dataset", "scale"), TARGETS)
 @pytest.mark.parametrize("name", PLANS)
-def test_every_row_has_parameters_of_its_own_that_are_accepted(name: str, dataset: str) -> None:
-    made = planned(name, dataset)
+def test_every_row_has_parameters_of_its_own_that_are_accepted(
+    name: str, dataset: str, scale: str
+) -> None:
+    made = planned(name, dataset, scale)
     trees = [json.dumps(run.tree, sort_keys=True) for run in made]
-    alike = trees.count(json.dumps(changed(TREE, [f"dataset={dataset}", "seed=0"]), sort_keys=True))
+    unchanged = changed(TREE, [*target(dataset, scale), "seed=0"])
+    alike = trees.count(json.dumps(unchanged, sort_keys=True))
     assert len(set(trees)) == len(trees)
     assert alike <= 1
 
@@ -75,7 +87,9 @@ def test_changes_are_what_dvc_makes_of_them(tmp_path: Path) -> None:
         ("otla.delat=5", "otla.delat=5: expected key=value"),
         ("otla", "otla: expected key=value"),
         ("otla.delta=-5", "otla.delta: -5.0 is not a number above 0"),
-        ("dataset=nope", "'nope' is not one of synthetic"),
+        ("dataset=nope", "'nope' is not one of sysu_mm01"),
+        ("scale=nope", "'nope' is not one of small, paper"),
+        ("dataset=synthetic", "'synthetic' is now dataset: sysu_mm01 and scale: small"),
         ("data.trial=11", "data.trial: 11 is not a number from 1 to 10"),
     ],
 )
@@ -87,7 +101,7 @@ def test_a_wrong_change_is_named(change: str, message: str) -> None:
 
 
 def test_the_ablation_is_the_papers_table() -> None:
-    rows = {run.row.name: run.tree for run in planned("ablation", "sysu_mm01")}
+    rows = {run.row.name: run.tree for run in planned("ablation", "sysu_mm01", "paper")}
     assert len(rows) == 14
     on = {
         name: (t["den"]["enabled"], t["pal"]["enabled"], t["otla"]["assignment"])
@@ -102,25 +116,35 @@ def test_the_ablation_is_the_papers_table() -> None:
 
 
 def test_trials_are_regdbs() -> None:
-    for dataset, used in (("synthetic", "synthetic_regdb"), ("regdb", "regdb")):
-        made = planned("trials", dataset)
+    for dataset, scale in TARGETS:
+        made = planned("trials", dataset, scale)
         assert [run.tree["data"]["trial"] for run in made] == list(range(1, 11))
-        assert {run.tree["dataset"] for run in made} == {used}
+        assert {run.tree["dataset"] for run in made} == {"regdb"}
+        assert {run.tree["scale"] for run in made} == {scale}
 
 
 def test_lengths_of_the_variants_are_for_real_data_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert not any(
-        "epochs=" in change
-        for change in variant("code", "synthetic")
-        if change.startswith("train.")
+        "epochs=" in change for change in variant("code", "small") if change.startswith("train.")
     )
-    assert "train.epochs=81" in variant("code", "sysu_mm01")
-    assert changed(TREE, ["dataset=sysu_mm01", *variant("paper", "sysu_mm01")])["den"]["step"] == 1
-    assert is_rendered(TREE["dataset"])
-    assert main(["variant", "paper"]) == 0
-    printed = capsys.readouterr().out.split()
-    assert printed[::2] == ["-S"] * len(VARIANTS["paper"])
-    assert tuple(printed[1::2]) == VARIANTS["paper"]
+    assert "train.epochs=81" in variant("code", "paper")
+    assert changed(TREE, ["scale=paper", *variant("paper", "paper")])["den"]["step"] == 1
+    assert TREE["scale"] != "paper"
+    for options, printed in (
+        ([], VARIANTS["paper"]),
+        (["-S", "scale=paper"], variant("paper", "paper")),
+    ):
+        assert main(["variant", "paper", *options]) == 0
+        words = capsys.readouterr().out.split()
+        assert words[::2] == ["-S"] * len(printed)
+        assert tuple(words[1::2]) == printed
+
+
+def test_published_numbers_compare_with_published_images_only() -> None:
+    assert not is_comparable(TREE)
+    assert is_comparable(changed(TREE, ["scale=paper"]))
+    assert not is_comparable(changed(TREE, ["scale=paper", "data.root=data/synthetic"]))
+    assert not is_comparable(changed(TREE, ["data.root=data/raw"]))
 
 
 def result(rank1: float, seconds: float | None = 10.0) -> Result:
@@ -134,9 +158,10 @@ def result(rank1: float, seconds: float | None = 10.0) -> Result:
     return Result(metrics, {"accuracy_argmax": [0.1, None]}, seconds)
 
 
-def compared(dataset: str, values: dict[str, Result]) -> dict:
-    origin = {"commit": "0123456789", "uncommitted": False, "dataset": dataset}
-    made = planned("sources", dataset, (0, 1, 2))
+def compared(dataset: str, scale: str, values: dict[str, Result], *changes: str) -> dict:
+    origin = {"commit": "0123456789", "uncommitted": False, "dataset": dataset, "scale": scale}
+    common = [*target(dataset, scale), *changes]
+    made = runs("sources", PLANS["sources"], (0, 1, 2), common, TREE)
     return tables.comparison("sources", PLANS["sources"], made, values, origin)
 
 
@@ -145,41 +170,94 @@ def test_the_table_shows_mean_and_sample_deviation() -> None:
         f"sources-market1501-s{seed}": result(value) for seed, value in enumerate((0.1, 0.2, 0.3))
     }
     found["sources-none-s1"] = result(0.5, None)
-    tree = compared("synthetic", found)
+    tree = compared("sysu_mm01", "small", found)
     assert [row["name"] for row in tree["rows"]] == ["Market-1501", "none (USL)"]
     first, last = tree["rows"]
     assert first["metrics"]["all.rank1"] == [0.1, 0.2, 0.3]
     assert first["epochs"] == {"accuracy_argmax": [[0.1, None]] * 3}
     assert first["changes"] == [
-        "dataset=synthetic",
+        "dataset=sysu_mm01",
+        "scale=small",
         "train.setting=unsupervised",
         "spcl.source=market1501",
     ]
     assert (last["seeds"], last["seconds"]) == ([1], [None])
-    lines = tables.table(json.loads(json.dumps(tree))).splitlines()
+    assert tree["table"]["rows"][1] == ["none (USL)", "50.00", "25.00", "25.00", "1.000", "–"]
+    lines = tables.text(json.loads(json.dumps(tree))).splitlines()
     assert [" ".join(line.split()) for line in lines[2:5]] == [
         "% all Rank-1 all mAP infrared labels visible ARI seconds",
         "Market-1501 20.00 ± 10.00 10.00 ± 5.00 25.00 ± 0.00 1.000 ± 0.000 10",
         "none (USL) 50.00 25.00 25.00 1.000 –",
     ]
-    assert "not all of them: none (USL)" in lines
+    assert lines[6:] == tree["table"]["notes"]
+    assert lines[6] == (
+        "Mean ± sample standard deviation over seed 0, 1, 2. "
+        "Data set sysu_mm01, scale small, commit 0123456."
+    )
+    assert "Some runs are missing: none (USL)." in lines
     assert "paper" not in "\n".join(lines[3:])
-    assert "rendered pictures: not comparable with published numbers" in lines
+    assert "Synthetic data: not comparable with published numbers." in lines
 
 
 def test_the_papers_line_stands_below_ours_on_its_data() -> None:
-    tree = compared("sysu_mm01", {"sources-market1501-s0": result(0.301)})
-    lines = tables.table(tree, markdown=True).splitlines()
+    values = {"sources-market1501-s0": result(0.301)}
+    tree = compared("sysu_mm01", "paper", values)
+    lines = tables.text(tree, markdown=True).splitlines()
     assert lines[2:6] == [
         "| % | all Rank-1 | all mAP | infrared labels | visible ARI | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         "| Market-1501 | 30.10 | 15.05 | 25.00 | 1.000 | 10 |",
         "| paper | 29.90 | 27.10 | – | – | – |",
     ]
+    assert not any("not comparable" in line for line in lines)
+    others = {
+        "data.root=data/synthetic": "Synthetic data",
+        "evaluate.split=val": "",
+        "scale=small": "Synthetic data",
+    }
+    for change, reason in others.items():
+        tree = compared("sysu_mm01", "paper", values, "train.selection=validation", change)
+        assert [cells[0] for cells in tree["table"]["rows"]] == ["Market-1501"], change
+        assert "published" not in tree["rows"][0]
+        note = f"{reason}: not comparable with published numbers."
+        assert (note in tree["table"]["notes"]) == bool(reason)
+    tree = compared("sysu_mm01", "small", values, "data.root=data/raw")
+    note = "Another scale than the paper's: not comparable with published numbers."
+    assert note in tree["table"]["notes"]
+
+
+def test_a_table_of_an_older_version_is_named_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "metrics/comparisons/priors.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"plan": "priors", "title": "x", "rows": []}))
+    with pytest.raises(
+        ValueError, match=r"^metrics/comparisons/priors\.json is of an older"
+    ) as error:
+        main(["priors", "--show"])
+    assert str(error.value).endswith("; run python -m experiments priors again")
+
+
+def test_a_reader_that_stops_early_gets_no_traceback() -> None:
+    """As `python -m experiments variant code | head -0`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", "variant", "code"],
+        cwd=ROOT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_reasons_and_durations() -> None:
-    said = "Running stage\nerror in train: delta is bad\nERROR: failed to reproduce 'train': exited with 1\n"
+    failed = "ERROR: failed to reproduce 'train': exited with 1\n"
+    said = f"Running stage\nerror in train: delta is bad\n{failed}"
     assert _reason(said, 255) == "error in train: delta is bad"
     assert _reason("a\nERROR: unable to lock\n", 255) == "ERROR: unable to lock"
     assert _reason("Traceback\nKeyError: 'x'\n", 1) == "KeyError: 'x'"
@@ -206,13 +284,17 @@ if (root / "sleep").exists():
 if (root / "broken").exists() and tree["data"]["trial"] == 2:
     raise SystemExit("error in evaluate: told to")
 for name, content in {
-    "evaluate": {"all": {"rank1": (tree["data"]["trial"] + 2) / 10, "rank1_sd": 0.0, "map": 0.5}, "pseudo_label": {}},
+    "evaluate": {
+        "all": {"rank1": (tree["data"]["trial"] + 2) / 10, "rank1_sd": 0.0, "map": 0.5},
+        "pseudo_label": {},
+    },
     "train": {"accuracy_argmax": 0.25},
     "pseudo_label": {"ari": 0.75},
 }.items():
     pathlib.Path(f"metrics/{name}.json").write_text(json.dumps(content))
 pathlib.Path("metrics/train").mkdir(exist_ok=True)
-pathlib.Path("metrics/train/epochs.csv").write_text("epoch,accuracy_transport,accuracy_argmax\\n1,,0.2\\n2,,0.25\\n")
+lines = ["epoch,accuracy,accuracy_argmax", "1,,0.2", "2,,0.25"]
+pathlib.Path("metrics/train/epochs.csv").write_text("\\n".join(lines) + "\\n")
 """
 PIPELINE = """
 stages:
@@ -235,7 +317,10 @@ def git(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with one commit and, not committed, a parameter's change, a staged file and an unknown one."""
+    """A repository with one commit.
+
+    Not committed: a changed parameter, a staged file and a file that git does not know.
+    """
     folder = tmp_path_factory.mktemp("experiments") / "repository"
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
@@ -275,7 +360,7 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """That repository as the working folder; afterwards it must be as before, but for the comparisons."""
+    """That repository as the working folder. A test changes the comparisons in it and no more."""
     enter(home, monkeypatch)
 
     def seen() -> tuple[str, bytes, str, str]:
@@ -325,15 +410,12 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(
         )
         assert times_run(folder) == ran
     stored = json.loads(path.read_text())
-    assert (stored["plan"], stored["dataset"], stored["uncommitted"]) == (
-        "trials",
-        "synthetic_regdb",
-        True,
-    )
+    assert (stored["plan"], stored["dataset"], stored["scale"]) == ("trials", "regdb", "small")
+    assert stored["uncommitted"] is True
     (row,) = stored["rows"]
     assert row["metrics"]["all.rank1"] == [0.3, 0.4, 0.5]
     assert row["epochs"]["accuracy_argmax"] == [[0.2, 0.25]] * 3
-    assert row["epochs"]["accuracy_transport"] == [[None, None]] * 3
+    assert row["epochs"]["accuracy"] == [[None, None]] * 3
     assert min(row["seconds"]) > 0
     assert main(["trials", "--show"]) == 0
     assert "full method  40.00 ± 10.00" in capsys.readouterr().out
@@ -343,7 +425,10 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(
 def test_other_parameters_replace_an_experiment(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The experiment has the changes that are not committed; back to the first parameters costs no run."""
+    """The experiment has the changes that are not committed.
+
+    Going back to the first parameters costs no run.
+    """
     for extra, ran in ([], 1), (["-S", "spcl.k1=10"], 1), ([], 0):
         assert main(["trials", "--seeds", "4,", *extra]) == 0
         assert "there already" not in capsys.readouterr().out
@@ -351,12 +436,12 @@ def test_other_parameters_replace_an_experiment(
     head = git("rev-parse", "HEAD").strip()
     text = git("show", f"refs/exps/{head[:2]}/{head[2:]}/trials-full-t4:params.yaml")
     assert "  momentum: 0.25\n" in text
-    assert "dataset: synthetic_regdb\n" in text
+    assert "dataset: regdb\n" in text
     assert main(["trials", "--seeds", "4,6,", "--dry"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "trials-full-t4  there already"
     assert said[1].startswith(
-        "dvc exp run --temp -n trials-full-t6 -S dataset=synthetic_regdb -S data.trial=6 evaluate"
+        "dvc exp run --temp -n trials-full-t6 -S dataset=regdb -S data.trial=6 evaluate"
     )
     assert times_run(folder) == 0
 

@@ -1,4 +1,4 @@
-"""Pictures of one's own: what a CSV may say, what is refused and how, and the whole way from 30 pictures to scores."""
+"""The user's own images: what a CSV may hold, what is refused, and from 30 images to scores."""
 
 import random
 from collections.abc import Callable
@@ -12,23 +12,25 @@ import yaml
 from PIL import Image
 
 from stages.evaluate import __main__ as evaluate
-from stages.evaluate import folder as protocol
-from stages.evaluate import regdb
+from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.images.store import ImageStore
 from stages.parts.run import files
 from stages.parts.run.files import read_json
 from stages.parts.run.stage import InputError, run_stage
 from stages.prepare import __main__ as prepare
 from stages.prepare import counts, folder, source
+from stages.prepare.readers import SOURCES
 from stages.pseudo_label import __main__ as pseudo_label
 from stages.train import __main__ as train
+
+protocol, regdb = PROTOCOLS["folder"], PROTOCOLS["regdb"]
 
 ROOT = Path(__file__).parents[1]
 SHIRTS = ((220, 30, 30), (30, 60, 220), (40, 190, 60), (230, 210, 40))
 
 
 def picture(path: Path, person: int, number: int, infrared: bool = False) -> None:
-    """Somebody in a shirt of their color before a gray wall, noise over it; in infrared the brightness alone."""
+    """Write somebody in a shirt of their color before a gray wall; infrared is gray."""
     noise = np.random.default_rng([person, number, infrared]).normal(0, 8, (48, 24, 3))
     pixels = np.full((48, 24, 3), 120.0)
     left = 6 + number % 3
@@ -47,7 +49,7 @@ def write(root: Path, rows: list[str], name: str = folder.IMAGES) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """20 visible and 10 infrared pictures of people 3, 5, 8, 12, and a CSV that says no more than it must."""
+    """20 visible and 10 infrared images of people 3, 5, 8, 12, and a CSV of two columns."""
     root = tmp_path / "raw" / "folder"
     rows = ["path,person"]
     for index, person in enumerate((3, 5, 8, 12)):
@@ -69,7 +71,7 @@ def people(table: pd.DataFrame, *splits: str) -> list[int]:
     return sorted(set(table.loc[table["split"].isin(splits), "person"]))
 
 
-# --- the reader -------------------------------------------------------------------------------------------------------
+# --- the reader -----------------------------------------------------------------------------------
 
 
 def test_two_columns_are_enough(root: Path) -> None:
@@ -88,7 +90,8 @@ def test_two_columns_are_enough(root: Path) -> None:
         ("gallery", "visible"),
     }
     assert remarks == [
-        f"{root}/images.csv has no column split: the first 2 of 4 identities are for training, the others for the test"
+        f"{root}/images.csv has no column split: the first 2 of 4 identities are for training, "
+        "the others for the test"
     ]
 
 
@@ -98,15 +101,8 @@ def test_the_order_of_the_lines_says_nothing(root: Path) -> None:
     random.Random(0).shuffle(rows)
     write(root, [head, *rows])
     pd.testing.assert_frame_equal(folder.read(root)[0], expected)
-    order = list(
-        zip(
-            expected["split"],
-            expected["modality"],
-            expected["person"],
-            expected["path"],
-            strict=True,
-        )
-    )
+    columns = ["split", "modality", "person", "path"]
+    order = list(expected[columns].itertuples(index=False, name=None))
     parts = [
         ("train", "visible"),
         ("train", "infrared"),
@@ -155,23 +151,22 @@ def test_the_first_half_rounded_up_is_for_training(tmp_path: Path, count: int, h
 
 def test_names_of_people_and_cameras_become_numbers(root: Path) -> None:
     names = {"3": "dora", "5": "carl", "8": "7", "12": "Ben"}
-    rows = [
-        f"{path},{names[person]},{'door' if 'visible' in path else 'yard'}"
-        for path, person in pairs(root)
-    ]
+    rows = []
+    for path, person in pairs(root):
+        camera = "door" if "visible" in path else "yard"
+        rows.append(f"{path},{names[person]},{camera}")
     write(root, ["path,person,camera", *rows])
     table, remarks = folder.read(root)
     assert people(table, "train") == [1, 2]
-    assert set(table.loc[table["person"] == 2, "path"].str.split("/").str[1].str[0]) == {
-        "1"
-    }  # Ben's are 12_0.png, …
+    names_of_ben = table.loc[table["person"] == 2, "path"].str.split("/").str[1]
+    assert set(names_of_ben.str[0]) == {"1"}  # 12_0.png, …
     assert set(zip(table["modality"], table["camera"], strict=True)) == {
         ("visible", 1),
         ("infrared", 2),
     }
-    assert (
-        remarks[0]
-        == f"{root}/images.csv: people are numbered in the order of their names: 7 = 1, Ben = 2, carl = 3, dora = 4"
+    assert remarks[0] == (
+        f"{root}/images.csv: people are numbered in the order of their names: "
+        "7 = 1, Ben = 2, carl = 3, dora = 4"
     )
     assert folder.numbers(["7", "12", "007"]) == {"7": 7, "12": 12, "007": 7}
     assert folder.numbers(["b", "a", "b", "10"]) == {"10": 1, "a": 2, "b": 3}
@@ -190,9 +185,8 @@ def test_columns_go_before_folders_and_the_split_is_as_written(root: Path) -> No
         (root / path).rename(moved / f"{kind}_{name}")
         split = {"3": "Train", "5": "test", "8": "train", "12": "val"}[person]
         word = {"visible": "RGB", "infrared": "thermal"}[kind]
-        rows.append(
-            f"all/{kind}_{name},{person},{split},{word},{4 if kind == 'visible' else 9},seen on Monday"
-        )
+        camera = {"visible": 4, "infrared": 9}[kind]
+        rows.append(f"all/{kind}_{name},{person},{split},{word},{camera},seen on Monday")
     write(root, ["path,person,split,modality,camera,note", *rows])
     table, remarks = folder.read(root)
     assert people(table, "train") == [3, 8]
@@ -203,28 +197,22 @@ def test_columns_go_before_folders_and_the_split_is_as_written(root: Path) -> No
     }
     assert people(table, "query", "gallery") == [5]
     assert set(table.loc[table["modality"] == "infrared", "camera"]) == {9}
-    assert (table["modality"] == "infrared").tolist() == table["path"].str.contains(
-        "infrared"
-    ).tolist()
+    in_path = table["path"].str.contains("infrared")
+    assert (table["modality"] == "infrared").tolist() == in_path.tolist()
     assert remarks == [f"{root}/images.csv: not read: note"]
     counts.refuse_shared_persons(table, root)
 
 
 def test_empty_columns_are_no_columns(root: Path) -> None:
     expected, remarks = folder.read(root)
-    write(
-        root,
-        [
-            "path,person,camera,modality,split",
-            *(f"{path},{person},,," for path, person in pairs(root)),
-        ],
-    )
+    rows = [f"{path},{person},,," for path, person in pairs(root)]
+    write(root, ["path,person,camera,modality,split", *rows])
     table, again = folder.read(root)
     pd.testing.assert_frame_equal(table, expected)
     assert again == remarks
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def changed(root: Path, change: Callable[[list[str]], list[str]]) -> str:
@@ -250,11 +238,17 @@ def with_column(name: str, cell: Callable[[str, str], str]) -> Callable[[list[st
     ]
 
 
-def splits(**given: str) -> Callable[[str, str], str]:
-    """A cell of the column split: by person (`_3="train"`) or by person and modality (`visible_3="train"`)."""
-    return lambda path, person: given.get(
-        f"{path.split('/')[0]}_{person}", given.get(f"_{person}", "test")
-    )
+def splits(**names: str) -> Callable[[str, str], str]:
+    """The cells of the column split, `test` but for `names`.
+
+    These are by person (`_3="train"`), or by modality and person (`visible_3="train"`).
+    """
+
+    def cell(path: str, person: str) -> str:
+        modality = path.split("/")[0]
+        return names.get(f"{modality}_{person}", names.get(f"_{person}", "test"))
+
+    return cell
 
 
 OUT = " is not below ROOT; expected one that starts there, like rgb/1.jpg"
@@ -263,11 +257,12 @@ BOTH = "expected visible and infrared ones in both parts"
 CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     "empty file": (
         lambda rows: [],
-        " line 1: no column path, found nothing; expected path and person, and at will",
+        " line 1: no column path, found nothing; expected path and person, and optionally",
     ),
     "no person": (
         lambda rows: ["path,who,camera", *rows[1:]],
-        " line 1: no column person, found path, who, camera; expected path and person, and at will camera, mod",
+        " line 1: no column person, found path, who, camera; "
+        "expected path and person, and optionally camera, modality, split",
     ),
     "two columns": (
         lambda rows: ["path,person,person"],
@@ -275,17 +270,17 @@ CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     ),
     "no lines": (
         lambda rows: rows[:1],
-        " lists no picture; expected a line for each, below the line of the columns",
+        " lists no image; expected a line for each, below the line of the columns",
     ),
     "open quote": (lambda rows: [*rows[:4], '"visible/3_3.png,3', *rows[5:]], "; expected a CSV"),
     "no such picture": (
         line_2("visible/1.png"),
-        " line 2: ROOT/visible/1.png is not here; expected a picture",
+        " line 2: ROOT/visible/1.png is not here; expected an image",
     ),
-    "a folder": (line_2("visible"), " line 2: ROOT/visible is not here; expected a picture"),
+    "a folder": (line_2("visible"), " line 2: ROOT/visible is not here; expected an image"),
     "no such pictures": (
         lambda rows: [row.replace("visible/", "rgb/") for row in rows],
-        " line 2: ROOT/rgb/3_0.png is not here (19 more pictures are not); expected a picture",
+        " line 2: ROOT/rgb/3_0.png is not here (19 more images are not); expected an image",
     ),
     "twice": (
         lambda rows: [*rows, "./visible/3_1.png,3"],
@@ -323,11 +318,11 @@ CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     ),
     "no infrared training": (
         lambda rows: [row for row in rows if not row.startswith(("infrared/3", "infrared/5"))],
-        f": no infrared training picture; {BOTH}",
+        f": no infrared training image; {BOTH}",
     ),
     "no visible test": (
         lambda rows: [row for row in rows if not row.startswith(("visible/8", "visible/12"))],
-        f": no visible test picture; {BOTH}",
+        f": no visible test image; {BOTH}",
     ),
     "no test": (
         with_column("split", splits(_3="train", _5="train", _8="train", _12="val")),
@@ -335,15 +330,16 @@ CASES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     ),
     "one to train": (
         with_column("split", splits(_3="train")),
-        ": 1 training identity with visible pictures; expected 2 or more",
+        ": 1 training identity with visible images; expected 2 or more",
     ),
     "strangers": (
         lambda rows: [row for row in rows if not row.startswith(("visible/8", "infrared/12"))],
-        ": no test identity has visible and infrared pictures; expected at least one",
+        ": no test identity has visible and infrared images; expected at least one",
     ),
     "one camera": (
         with_column("camera", lambda *_: "1"),
-        ": visible and infrared test pictures of a person come from the same camera, and pictures of one camera are no",
+        ": visible and infrared test images of a person come from the same camera, "
+        "and images of one camera are no matches; expected other names for the infrared cameras",
     ),
 }
 
@@ -368,13 +364,12 @@ def test_no_csv_is_one_line(root: Path, tmp_path: Path) -> None:
     for place in (root, tmp_path / "elsewhere"):
         with pytest.raises(InputError) as raised:
             folder.read(place)
-        assert (
-            str(raised.value)
-            == f"{place}/images.csv is not here; expected a CSV with the columns path and person"
+        assert str(raised.value) == (
+            f"{place}/images.csv is not here; expected a CSV with the columns path and person"
         )
 
 
-# --- a source of one's own --------------------------------------------------------------------------------------------
+# --- a source of one's own ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -409,44 +404,46 @@ def test_a_source_is_visible_training_pictures(source_root: Path) -> None:
     assert remarks == [f"{source_root}/source.csv: not read: split"]
     write(source_root, ["path,person", "shop/eve_1.png,eve"], folder.SOURCE)
     with pytest.raises(
-        InputError, match=r"source\.csv: all pictures show person 'eve', expected 2 people or more"
+        InputError, match=r"source\.csv: all images show person 'eve', expected 2 people or more"
     ):
         folder.read_source(source_root)
 
 
 def test_a_source_is_looked_for_in_both_roots(source_root: Path, root: Path) -> None:
     roots = {"data.root": root, "data.source_root": source_root}
-    assert folder.find_source(roots) == source_root
+    reader = SOURCES["folder"]
+    assert reader.find(roots) == source_root
     (root / folder.SOURCE).touch()
-    assert folder.find_source(roots) == root
+    assert reader.find(roots) == root
     with pytest.raises(InputError) as raised:
-        folder.find_source({"data.root": root / "visible", "data.source_root": root / "gone"})
+        reader.find({"data.root": root / "visible", "data.source_root": root / "gone"})
     assert str(raised.value) == (
-        f"data.root: {root}/visible holds no source.csv; data.source_root: {root}/gone holds no source.csv; "
+        f"data.root: {root}/visible holds no source.csv; "
+        f"data.source_root: {root}/gone holds no source.csv; "
         "expected a CSV with the columns path and person"
     )
 
 
-# --- how it is judged -------------------------------------------------------------------------------------------------
+# --- how it is judged -----------------------------------------------------------------------------
 
 
 def test_all_pictures_of_a_modality_meet_all_of_the_other(root: Path) -> None:
     table, _ = folder.read(root)
-    for mode in protocol.MODES:
+    for mode in protocol.modes:
         queries, gallery = (
             protocol.query_rows(table, mode),
             protocol.gallery_rows(table, mode, trial=0),
         )
         np.testing.assert_array_equal(queries, regdb.query_rows(table, mode))
         np.testing.assert_array_equal(gallery, regdb.gallery_rows(table, mode, trial=0))
-        assert not protocol.removed(table, queries, gallery).any()  # cameras 1 and 2
+        assert not protocol.excluded(table, queries, gallery).any()  # cameras 1 and 2
 
 
 def test_pictures_of_the_same_person_and_camera_are_removed_and_no_others(root: Path) -> None:
     table, _ = folder.read(root)
     table = table.assign(camera=np.arange(len(table)) % 2)
-    queries, gallery = (protocol.query_rows(table, mode) for mode in protocol.MODES)
-    removed = protocol.removed(table, queries, gallery)
+    queries, gallery = (protocol.query_rows(table, mode) for mode in protocol.modes)
+    removed = protocol.excluded(table, queries, gallery)
     assert removed.any()
     for (i, j), gone in np.ndenumerate(removed):
         query, image = table.loc[queries[i]], table.loc[gallery[j]]
@@ -460,14 +457,14 @@ def test_modes_and_draws_of_other_data_sets_are_refused(root: Path) -> None:
     ):
         protocol.query_rows(table, "indoor")
     with pytest.raises(ValueError, match="folder has no official gallery draws"):
-        protocol.gallery_rows(table, protocol.MODES[0], 0, draws="official")
+        protocol.gallery_rows(table, protocol.modes[0], 0, draws="official")
     with pytest.raises(ValueError, match="no visible test image"):
         protocol.gallery_rows(
-            table[table["modality"] == "infrared"].reset_index(drop=True), protocol.MODES[0], 0
+            table[table["modality"] == "infrared"].reset_index(drop=True), protocol.modes[0], 0
         )
 
 
-# --- the stages -------------------------------------------------------------------------------------------------------
+# --- the stages -----------------------------------------------------------------------------------
 
 SMALL = {
     "images": {"height": 48, "width": 24},
@@ -487,24 +484,23 @@ SMALL = {
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A folder with `params.yaml` to run stages in: the profile `folder` with everything small."""
+    """A folder with `params.yaml` to run stages in: dataset `folder` with everything small."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(files, "ROOT", Path("."))
 
-    def written(**sections: dict[str, Any]) -> Path:
+    def write_params(**sections: dict[str, Any]) -> Path:
         tree = yaml.safe_load((ROOT / "params.yaml").read_text())
         tree["dataset"] = "folder"
         tree["data"] |= {"root": "raw/folder", "source_root": "raw"}
-        for given in (SMALL, sections):
-            for name, leaves in given.items():
+        for changes in (SMALL, sections):
+            for name, leaves in changes.items():
                 tree[name] |= leaves
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-        (tmp_path / "stages").symlink_to(
-            ROOT / "stages"
-        )  # a checkpoint is named after the code too
+        for name in ("stages", "dvc.yaml"):  # a checkpoint is named after the code, too
+            (tmp_path / name).symlink_to(ROOT / name)
         return tmp_path
 
-    return written
+    return write_params
 
 
 def test_bad_input_ends_in_one_line(project: Callable[..., Path], root: Path) -> None:
@@ -541,9 +537,9 @@ def test_thirty_pictures_of_four_people_through_the_pipeline(
         in out
     )
     assert (
-        "folder: 2 training identities with 10 visible and 5 infrared images; 5 query and 10 gallery images"
-        in out
-    )
+        "folder: 2 training identities with 10 visible and 5 infrared images; "
+        "5 query and 10 gallery images"
+    ) in out
     assert "WARNING" not in out
     assert len(ImageStore(place / "data/images/source").rows("train", "visible")) == 4
     with run_stage("pseudo_label"):
@@ -560,6 +556,6 @@ def test_thirty_pictures_of_four_people_through_the_pipeline(
     assert facts["gallery"] == {"infrared_to_visible": 10, "visible_to_infrared": 5}
     assert facts["unmatched"] == {"infrared_to_visible": 0, "visible_to_infrared": 0}
     metrics = read_json(place / "metrics/evaluate.json")
-    for mode in protocol.MODES:
+    for mode in protocol.modes:
         assert 0 < metrics[mode]["rank1"] <= metrics[mode]["rank20"] == 1
         assert metrics[mode]["rank1_sd"] == 0

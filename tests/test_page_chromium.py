@@ -1,4 +1,7 @@
-"""The report's page in a browser, on a screen and on a phone: nothing missing, nothing overlapping, nothing fetched."""
+"""The report's page in a browser, on a screen and on a phone.
+
+Nothing is missing, nothing overlaps, nothing is fetched.
+"""
 
 import json
 import os
@@ -25,8 +28,9 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-# Boxes of pictures, drawings and words as one sees them: what a scrolling box cuts off does not count. Two boxes
-# overlap when they share more than two pixels each way and neither element lies in the other.
+# Boxes of pictures, drawings and words as one sees them: what a scrolling box cuts off does not
+# count. Two boxes overlap when they share more than two pixels each way and neither element lies in
+# the other.
 MEASURE = """
 (() => {
   const width = document.documentElement.clientWidth;
@@ -52,21 +56,28 @@ MEASURE = """
     range.selectNodeContents(node);
     for (const line of range.getClientRects()) boxes.push([parent, seen(parent, line)]);
   }
-  for (const e of document.querySelectorAll('img, svg[role=img]')) boxes.push([e, seen(e, e.getBoundingClientRect())]);
+  for (const e of document.querySelectorAll('img, svg[role=img]'))
+    boxes.push([e, seen(e, e.getBoundingClientRect())]);
   const shown = boxes.filter(([e, box]) => box);
   const overlaps = [];
   shown.forEach(([one, a], i) => shown.slice(i + 1).forEach(([other, b]) => {
-    const across = Math.min(a[2], b[2]) - Math.max(a[0], b[0]), down = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+    const across = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
+    const down = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
     if (across > 2 && down > 2 && one !== other && !one.contains(other) && !other.contains(one))
       overlaps.push(name(one) + ' | ' + name(other));
   }));
   const drawings = [...document.querySelectorAll('svg[role=img]')], images = [...document.images];
+  const silent = [
+    ...images.filter(e => !e.alt.trim()), ...drawings.filter(e => !e.getAttribute('aria-label'))
+  ];
+  const isSmall = e =>
+    !(e instanceof SVGElement) && parseFloat(getComputedStyle(e).fontSize) < 10;
   return {
-    width, scroll: document.documentElement.scrollWidth, boxes: shown.length, images: images.length, overlaps,
-    silent: [...images.filter(e => !e.alt.trim()), ...drawings.filter(e => !e.getAttribute('aria-label'))].length,
+    width, scroll: document.documentElement.scrollWidth,
+    boxes: shown.length, images: images.length, overlaps, silent: silent.length,
     broken: images.filter(e => !e.naturalWidth).map(name),
     outside: shown.filter(([e, box]) => box[0] < -1 || box[2] > width + 1).map(([e]) => name(e)),
-    small: shown.filter(([e]) => !(e instanceof SVGElement) && parseFloat(getComputedStyle(e).fontSize) < 10).length,
+    small: shown.filter(([e]) => isSmall(e)).length,
   };
 })()
 """
@@ -118,7 +129,10 @@ class Browser:
         return answer["result"]
 
     def look(self, page: Path, width: int, opened: bool = False) -> dict[str, Any]:
-        """What MEASURE finds on `page` in a window of `width` pixels, what was fetched, and what the console said."""
+        """What MEASURE finds on `page` in a window of `width` pixels.
+
+        Also what was fetched, and what the console said.
+        """
         self.events.clear()
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700}
         self.call("Emulation.setDeviceMetricsOverride", **size)
@@ -187,7 +201,8 @@ def test_the_measure_sees_faults(browser: Browser, tmp_path: Path) -> None:
     """A page with one fault of each kind."""
     faulty = tmp_path / "faulty.html"
     faulty.write_text(
-        "<!DOCTYPE html><html><head><meta name='viewport' content='width=device-width, minimum-scale=1'></head><body>"
+        "<!DOCTYPE html><html><head>"
+        "<meta name='viewport' content='width=device-width, minimum-scale=1'></head><body>"
         "<p>One line</p><p style='margin-top: -30px'>Another line over it</p>"
         "<img src='data:image/png;base64,xx' alt='not a picture'><img src='missing.png'>"
         "<div style='width: 3000px'><p style='text-align: right; font-size: 6px'>far away</p></div>"

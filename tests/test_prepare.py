@@ -1,9 +1,11 @@
-"""From the trees of the data sets to the image store: order and splits, what is refused, what is written."""
+"""From the data sets' trees to the image store: order, splits, what is refused and written."""
 
 import hashlib
 import io
 import random
+import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from PIL import Image
 
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import read_table
-from stages.parts.run import files
+from stages.parts.run import files, settings
 from stages.parts.run.files import read_json
 from stages.parts.run.settings import Synthesize
 from stages.parts.run.stage import InputError
 from stages.prepare import (
     __main__,
+    bounding_boxes,
     build,
     counts,
     dukemtmc,
@@ -31,7 +34,8 @@ from stages.prepare import (
     source,
     sysu_mm01,
 )
-from stages.prepare.tree import TEST_OFFSET, find_tree, table_of
+from stages.prepare.readers import SOURCES, TARGETS, read_checked, tree_reader
+from stages.prepare.tree import TEST_OFFSET, ImageFile, find_tree, table_of
 
 Gold = Callable[[str], Any]
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -57,7 +61,10 @@ def write_lines(path: Path, *lines: str) -> None:
 
 @pytest.fixture
 def sysu(tmp_path: Path) -> Path:
-    """Six identities: 30, 4, 12 for training, 9 for validation, 7, 500 for the test; not every camera sees everyone."""
+    """Six identities: 30, 4, 12 for training, 9 for validation, 7, 500 for the test.
+
+    Not every camera sees everyone.
+    """
     root = tmp_path / "raw" / "SYSU-MM01"
     write_lines(root / "exp/train_id.txt", "30,4,12")
     write_lines(root / "exp/val_id.txt", "9")
@@ -72,7 +79,10 @@ def sysu(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def regdb_tree(tmp_path: Path) -> Path:
-    """Identities 8, 3 train and 5, 11 test in split 2, two images of each in each modality, labels from 0."""
+    """Split 2: identities 8, 3 for training and 5, 11 for the test, labels from 0.
+
+    Each has two images in each modality.
+    """
     root = tmp_path / "raw" / "RegDB"
     for split, persons in (("train", (8, 3)), ("test", (5, 11))):
         for kind in ("visible", "thermal"):
@@ -134,7 +144,7 @@ def columns(table: pd.DataFrame, split: str, modality: str) -> list[tuple[int, i
     return list(zip(rows["person"], rows["camera"], rows["path"], strict=True))
 
 
-# --- readers: order, splits, identities -------------------------------------------------------------------------------
+# --- readers: order, splits, identities -----------------------------------------------------------
 
 
 def test_sysu_lists_identities_then_cameras_then_names(sysu: Path) -> None:
@@ -212,30 +222,13 @@ def test_regdb_falls_back_on_labels_where_folders_do_not_tell_people_apart(
 
 def test_llcm_finds_identity_and_camera_in_the_path(llcm_tree: Path) -> None:
     table = llcm.read(llcm_tree)
-    assert [(p, c) for p, c, _ in columns(table, "train", "visible")] == [
-        (351, 3),
-        (351, 9),
-        (20, 3),
-        (20, 9),
-    ]
-    assert [(p, c) for p, c, _ in columns(table, "train", "infrared")] == [
-        (351, 4),
-        (351, 6),
-        (20, 4),
-        (20, 6),
-    ]
-    assert [(p, c) for p, c, _ in columns(table, "query", "infrared")] == [
-        (1, 4),
-        (1, 6),
-        (2, 4),
-        (2, 6),
-    ]
-    assert [(p, c) for p, c, _ in columns(table, "gallery", "visible")] == [
-        (1, 3),
-        (1, 9),
-        (2, 3),
-        (2, 9),
-    ]
+    for split, modality, expected in (
+        ("train", "visible", [(351, 3), (351, 9), (20, 3), (20, 9)]),
+        ("train", "infrared", [(351, 4), (351, 6), (20, 4), (20, 6)]),
+        ("query", "infrared", [(1, 4), (1, 6), (2, 4), (2, 6)]),
+        ("gallery", "visible", [(1, 3), (1, 9), (2, 3), (2, 9)]),
+    ):
+        assert [(p, c) for p, c, _ in columns(table, split, modality)] == expected
 
 
 def test_market_leaves_out_junk_and_keeps_distractors_in_the_gallery(market: Path) -> None:
@@ -284,7 +277,7 @@ def test_msmt17_joins_train_and_val_and_renumbers_the_test(tmp_path: Path) -> No
     assert table["path"].iloc[3].startswith("test/0000/")
 
 
-# --- golden: the released code's loader -------------------------------------------------------------------------------
+# --- golden: the released code's loader -----------------------------------------------------------
 
 
 def test_sysu_agrees_with_the_released_loader(gold: Gold, tmp_path: Path) -> None:
@@ -306,7 +299,8 @@ def test_sysu_agrees_with_the_released_loader(gold: Gold, tmp_path: Path) -> Non
         assert table["path"].to_numpy()[rows].tolist() == golden[f"{short}_paths"].tolist()
         np.testing.assert_array_equal(persons, golden[f"{short}_pid"])
         np.testing.assert_array_equal(store.pixels[rows], golden[f"{short}_image"])
-        # Its label of a person is the place in a set's order; ours ascends, which is the same on the real data.
+        # The released label of a person is the place in a set's order; ours ascends.
+        # Both are the same on the real data.
         ascending = np.unique(persons, return_inverse=True)[1]
         theirs = np.argsort(np.argsort(golden["pid_in_label_order"]))[golden[f"{short}_label"]]
         np.testing.assert_array_equal(ascending, theirs)
@@ -336,7 +330,7 @@ def test_sysu_test_rows_agree_with_the_released_query_and_gallery(
         assert [draw.choice(paths.tolist()) for _, paths in groups] == expected.tolist()
 
 
-# --- readers: what they refuse ----------------------------------------------------------------------------------------
+# --- readers: what they refuse --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -442,17 +436,46 @@ def test_sources_refuse_empty_folders_and_odd_names(market: Path, tmp_path: Path
         msmt17.read(tmp_path)
 
 
-# --- finding a tree ---------------------------------------------------------------------------------------------------
+# --- the tables of readers ------------------------------------------------------------------------
+
+
+def test_every_data_set_that_a_parameter_may_name_has_a_reader() -> None:
+    assert tuple(TARGETS) == settings.DATASETS
+    assert (*SOURCES, "none") == settings.SOURCES
+
+
+def test_a_source_of_market_1501s_kin_is_one_entry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = tree_reader(
+        folder="CUHK03",
+        marker=bounding_boxes.MARKER,
+        published=(counts.Count("training images", 1, ("train",)),),
+        read=partial(
+            bounding_boxes.read_boxes,
+            pattern=re.compile(r"(\d+)_cam(\d+)"),
+            example="0001_cam2.png",
+        ),
+    )
+    for split in bounding_boxes.FOLDERS.values():
+        person = 1 if split == "bounding_box_train" else 2
+        write_image(tmp_path / "CUHK03" / split / f"{person}_cam2.png")
+    root, table = read_checked(reader, {"data.root": tmp_path})
+    assert root == tmp_path / "CUHK03"
+    assert table["person"].tolist() == [1, 2, 2]
+    assert table["camera"].tolist() == [2, 2, 2]
+    assert capsys.readouterr().out == ""
+
+
+# --- finding a tree -------------------------------------------------------------------------------
 
 
 def test_a_tree_is_found_by_name_or_is_the_root_itself(sysu: Path, tmp_path: Path) -> None:
     name, marker = sysu_mm01.FOLDER, sysu_mm01.MARKER
     assert find_tree(name, marker, {"data.root": sysu.parent}) == sysu
     assert find_tree(name, marker, {"data.root": sysu}) == sysu
-    assert (
-        find_tree(name, marker, {"data.root": tmp_path / "gone", "data.source_root": sysu.parent})
-        == sysu
-    )
+    roots = {"data.root": tmp_path / "gone", "data.source_root": sysu.parent}
+    assert find_tree(name, marker, roots) == sysu
     renamed = sysu.rename(tmp_path / "my-sysu")
     assert find_tree(name, marker, {"data.root": renamed}) == renamed
 
@@ -464,26 +487,25 @@ def test_a_named_tree_goes_before_one_that_looks_like_it(market: Path, tmp_path:
 
 
 def test_a_tree_that_is_not_there_is_one_line_with_parameter_and_folder(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    roots = {"data.root": tmp_path, "data.source_root": gone}
     with pytest.raises(InputError) as raised:
-        find_tree(
-            "MSMT17_V1",
-            msmt17.MARKER,
-            {"data.root": tmp_path, "data.source_root": tmp_path / "gone"},
-        )
+        find_tree("MSMT17_V1", msmt17.MARKER, roots)
     assert str(raised.value) == (
-        f"data.root: {tmp_path} holds no MSMT17_V1; data.source_root: {tmp_path / 'gone'} is not a folder; "
+        f"data.root: {tmp_path} holds no MSMT17_V1; data.source_root: {gone} is not a folder; "
         "expected a folder that holds MSMT17_V1 or is such a tree (train, test, list_train.txt)"
     )
 
 
-# --- counting ---------------------------------------------------------------------------------------------------------
+# --- counting -------------------------------------------------------------------------------------
 
 
 def test_published_counts_are_compared_in_one_line(sysu: Path) -> None:
     table = sysu_mm01.read(sysu)
     (line,) = counts.compare(table, sysu_mm01.PUBLISHED, "SYSU-MM01")
     assert line.startswith(
-        "WARNING: SYSU-MM01 is not the published data set: found 4 training identities (published: 395)"
+        "WARNING: SYSU-MM01 is not the published data set: "
+        "found 4 training identities (published: 395)"
     )
     assert "12 visible training images (published: 22,258)" in line
     assert "6 queries (published: 3,803)" in line
@@ -501,7 +523,7 @@ def test_people_of_one_modality_are_counted_and_warned_about(sysu: Path) -> None
     ]
 
 
-# --- the image store --------------------------------------------------------------------------------------------------
+# --- the image store ------------------------------------------------------------------------------
 
 
 def test_store_holds_lanczos_pixels_sizes_and_hashes(sysu: Path, tmp_path: Path) -> None:
@@ -585,10 +607,8 @@ def test_bad_images_are_counted_together(sysu: Path, tmp_path: Path) -> None:
         damage(sysu / path, "zero bytes")
     with pytest.raises(InputError) as raised:
         build.build(sysu, table, tmp_path / "store", 24, 12)
-    assert (
-        str(raised.value)
-        == f"{sysu / table['path'].iloc[3]} is empty (0 bytes) (2 more images are bad)"
-    )
+    first = sysu / table["path"].iloc[3]
+    assert str(raised.value) == f"{first} is empty (0 bytes) (2 more images are bad)"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -618,34 +638,26 @@ def test_a_full_disk_is_said_before_the_first_image(
     monkeypatch.setattr(
         build.shutil, "disk_usage", lambda path: build.shutil._ntuple_diskusage(9, 9, 0)
     )
+    table = table_of(tmp_path, [ImageFile("a.jpg", 1, 1, "visible", "train")])
     with pytest.raises(InputError, match=r"store needs 0\.0 GB, 0\.0 GB are free"):
-        build.build(
-            tmp_path,
-            table_of(tmp_path, [("a.jpg", 1, 1, "visible", "train")]),
-            tmp_path / "store",
-            24,
-            12,
-        )  # type: ignore[list-item]
+        build.build(tmp_path, table, tmp_path / "store", 24, 12)
     assert list(tmp_path.iterdir()) == []
 
 
-# --- the stages -------------------------------------------------------------------------------------------------------
+# --- the stages -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A folder with `params.yaml` to run a stage in; `project(dataset, spcl={"source": "none"})` writes the file."""
+    """A folder to run a stage in; `project(dataset, spcl={"source": "none"})` writes its params."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(files, "ROOT", Path("."))
 
-    def write(dataset: str = "synthetic", **sections: dict[str, Any]) -> Path:
+    def write(dataset: str = "sysu_mm01", scale: str = "small", **sections: dict[str, Any]) -> Path:
         tree = yaml.safe_load(PARAMS.read_text())
-        tree["dataset"] = dataset
-        for name, leaves in {
-            "images": {"height": 24, "width": 12},
-            "data": {"root": "raw"},
-            **sections,
-        }.items():
+        tree |= {"dataset": dataset, "scale": scale}
+        small = {"images": {"height": 24, "width": 12}, "data": {"root": "raw"}}
+        for name, leaves in (small | sections).items():
             tree[name] |= leaves
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
         return tmp_path
@@ -672,21 +684,32 @@ def test_prepare_writes_store_metrics_and_one_line(
         "one_modality_persons": 0,
     }
     assert capsys.readouterr().out == (
-        "SYSU-MM01: 4 training identities with 12 visible and 10 infrared images; 6 query and 6 gallery images\n"
+        "SYSU-MM01: 4 training identities with 12 visible and 10 infrared images; "
+        "6 query and 6 gallery images\n"
     )
     assert (root / "logs/prepare.json").exists()
 
 
-def test_only_the_profile_of_the_real_data_set_expects_its_counts(
+def test_only_the_scale_of_the_paper_expects_the_published_counts(
     project: Callable[..., Path], sysu: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project("sysu_mm01")
+    project(scale="paper")
     __main__.main()
     assert "WARNING: raw/SYSU-MM01 is not the published data set" in capsys.readouterr().out
 
 
+def test_prepare_expects_nothing_of_rendered_trees(
+    project: Callable[..., Path], sysu: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = project(scale="paper", data={"root": "data/synthetic"})
+    (root / "data").mkdir()
+    sysu.parent.rename(root / "data/synthetic")
+    __main__.main()
+    assert "WARNING" not in capsys.readouterr().out
+
+
 def test_prepare_reads_the_trial_of_regdb(project: Callable[..., Path], regdb_tree: Path) -> None:
-    root = project(data={"root": "raw", "layout": "regdb", "trial": 2})
+    root = project("regdb", data={"root": "raw", "trial": 2})
     __main__.main()
     pd.testing.assert_frame_equal(
         read_table(root / "data/images/target/table.csv"), regdb.read(regdb_tree, 2)
@@ -717,9 +740,8 @@ def test_source_looks_in_the_second_root_too(
     assert len(ImageStore(root / "data/images/source").rows("train", "visible")) == 3
     metrics = read_json(root / "metrics/source.json")
     assert metrics["train"] == {"visible": 3, "infrared": 0, "persons": 2}
-    assert (
-        metrics["images"] == len(ImageStore(root / "data/images/source").table) == 3
-    )  # training images alone
+    # training images only
+    assert metrics["images"] == len(ImageStore(root / "data/images/source").table) == 3
     out = capsys.readouterr().out
     assert "WARNING: raw/Market-1501-v15.09.15 is not the published data set" in out
     assert "lack a modality" not in out
@@ -749,7 +771,7 @@ def test_source_none_is_an_empty_store(
     assert capsys.readouterr().out == "source: none\n"
 
 
-# --- together with the rendered trees ---------------------------------------------------------------------------------
+# --- together with the rendered trees -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -757,7 +779,7 @@ def test_source_none_is_an_empty_store(
 )
 def test_readers_read_what_synthesize_writes(layout: str, tmp_path: Path) -> None:
     trees = pytest.importorskip("stages.synthesize.trees")
-    settings = Synthesize(
+    sizes = Synthesize(
         layout="none",
         structure=None,
         infrared_counts="halves",
@@ -771,15 +793,16 @@ def test_readers_read_what_synthesize_writes(layout: str, tmp_path: Path) -> Non
         height=32,
         width=16,
     )
-    root = trees.write_tree(layout, tmp_path, settings, workers=1)
-    reader = (__main__.READERS | source.READERS)[layout]
-    assert root.name == reader.FOLDER
-    assert all((root / entry).exists() for entry in reader.MARKER)
-    table = reader.read(root)
+    root = trees.write_tree(layout, tmp_path, sizes, workers=1)
+    reader = (TARGETS | SOURCES)[layout]
+    assert root.name == reader.folder
+    assert all((root / entry).exists() for entry in reader.marker)
+    table, remarks = reader.read(root, 1)
+    assert remarks == []
     counts.refuse_shared_persons(table, root)
     build.build(root, table, tmp_path / "store", 24, 12)
     assert len(ImageStore(tmp_path / "store").pixels) == len(table)
-    if layout in __main__.READERS:
+    if layout in TARGETS:
         training, test = (3, 3) if layout == "regdb" else (4, 2)
         assert counts.one_sided(table) == []
         assert set(table["split"]) == {"train", "query", "gallery"}

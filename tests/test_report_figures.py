@@ -1,5 +1,7 @@
-"""The report's figures: attention, embeddings, label counts, times, comparisons, and the same as PNG."""
+"""The report's figures: attention, embeddings, label counts, times, comparisons."""
 
+import base64
+import io
 import json
 import re
 import time
@@ -9,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from report_run import Reader, comparison, page_of, write, write_extras, write_run
 
 from stages.parts.run import params
 from stages.parts.run.settings import SECTIONS
-from stages.report import charts, comparisons, curves, embedding, inputs, matrices, sections
+from stages.report import inputs
+from stages.report.figures import attention, chart, comparisons, curves, drawing, embedding
+from stages.report.page import comparisons as tables
+from stages.report.page import frame, sections
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,7 @@ def read(folder: Path) -> inputs.Run:
         monkeypatch.chdir(folder)
         tree = params.load()
         own = {name: params.section(tree, name, kind) for name, kind in SECTIONS.items()}
-        return inputs.read_run(tree["dataset"], tree["seed"], own)
+        return inputs.read_run(tree, own)
 
 
 @pytest.fixture(scope="module")
@@ -38,50 +44,54 @@ def run(folder: Path) -> inputs.Run:
     return read(folder)
 
 
-def cells_of(svg: str) -> np.ndarray:
-    """The opacity of each cell of a drawn matrix."""
-    columns, rows = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())  # type: ignore[union-attr]
-    drawn = np.zeros((rows, columns))
-    for path, opacity in re.findall(r'<path d="([^"]*)" opacity="([^"]*)"', svg):
-        for x, y, length in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\3z", path):
-            part = drawn[int(y), int(x) : int(x) + int(length)]
-            assert (part == 0).all()  # no cell twice
-            part[:] = float(opacity)
-    return drawn
+def with_settings(run: inputs.Run, section: str, **changes: object) -> inputs.Run:
+    """The run with other parameters."""
+    changed = replace(run.sections[section], **changes)
+    return replace(run, sections=run.sections | {section: changed})
+
+
+def shades_of(svg: str) -> list[np.ndarray]:
+    """The ink of each drawn matrix, in [0, 1]."""
+    found = re.findall(r'<image href="data:image/png;base64,([^"]*)"', svg)
+    pictures = [Image.open(io.BytesIO(base64.b64decode(part))) for part in found]
+    return [np.asarray(picture)[..., 3] / 255 for picture in pictures]
 
 
 def test_a_drawn_matrix_is_the_matrix() -> None:
-    values = np.random.default_rng(0).random((7, 5))
-    values[2] = (0, 1, 1, 0, 1)
-    drawn = cells_of(matrices.draw(matrices.Matrix("x", "y", values)))
-    assert np.abs(drawn - values).max() <= 1 / matrices.LEVELS + 0.001
-    assert (drawn[values == 0] == 0).all()
-    assert (drawn[values == 1] == 1).all()
+    weight = np.random.default_rng(0).random((7, 5))
+    weight[2] = (0, 1, 1, 0, 1)
+    drawn = attention.draw(attention.Attention("x", weight > 0.5, weight))
+    truth, learned = shades_of(drawing.svg(drawn, "x"))
+    assert np.array_equal(truth, weight > 0.5)
+    assert np.abs(learned - weight).max() <= 1 / 255
+    assert (learned[weight == 0] == 0).all()
+    assert (learned[weight == 1] == 1).all()
 
 
 def test_attention_stands_beside_the_truth(run: inputs.Run) -> None:
-    """In the made-up batch a weight is 0.5 on the diagonal, 0.1 elsewhere; two cameras see each of three persons."""
-    truth_v, weight_v, truth_i, weight_i = matrices.attention(run)
+    """A weight is 0.5 on the diagonal, 0.1 elsewhere; two cameras see each of three persons."""
     assert run.attention is not None
     person = run.target.table["person"].to_numpy()
-    for kind, truth in (("v2i", truth_v), ("i2i", truth_i)):
+    pairs = attention.attention(run)
+    for kind, pair in zip(("v2i", "i2i"), pairs, strict=True):
         part = run.attention.loc[run.attention["kind"] == kind]
         expected = person[part["query"]] == person[part["key"]]
-        assert np.array_equal(truth.values, expected.reshape(6, 6))
-    for weight in (weight_v, weight_i):
-        assert np.array_equal(weight.values, np.eye(6))
-        assert weight.note.endswith("light 0.100, dark 0.500")
-    same = truth_i.values.astype(bool)
-    reached = np.where(np.eye(6, dtype=bool), 0.5, 0.1)[same].sum() / 6
-    assert weight_i.note.startswith(f"{100 * reached:.1f} % of the weight on the same person")
-    assert truth_i.note == f"{100 * same.mean():.1f} % of the pairs"
-    assert "6 queries down, 6 keys across" in matrices.draw(weight_i)
+        truth, learned = pair.matrices
+        assert np.array_equal(truth.shades, expected.reshape(6, 6))
+        assert np.array_equal(learned.shades, np.eye(6))
+        assert learned.note.endswith("0.100 to 0.500")
+        reached = np.where(np.eye(6, dtype=bool), 0.5, 0.1)[pair.same].sum() / 6
+        assert learned.note.startswith(f"{100 * reached:.1f} % on the same person")
+        assert truth.note == f"{100 * pair.same.mean():.1f} % of the pairs"
+        assert "6 queries down, 6 keys across" in attention.draw(pair).words
 
 
 def test_even_attention_is_drawn(run: inputs.Run) -> None:
     assert run.attention is not None
     even = replace(run, attention=run.attention.assign(weight=1 / 6))
-    assert all((matrix.values == 0).all() for matrix in matrices.attention(even)[1::2])
+    for pair in attention.attention(even):
+        _, learned = pair.matrices
+        assert (learned.shades == 0).all()
 
 
 @pytest.mark.parametrize("rows", [slice(0, 35), slice(0, 36), slice(36, 72), slice(0, 71)])
@@ -90,7 +100,7 @@ def test_half_a_matrix_is_refused(run: inputs.Run, rows: slice) -> None:
     with pytest.raises(
         ValueError, match=r"data/attention.csv: \d+ rows of kind (v2i|i2i), expected a matrix"
     ):
-        matrices.attention(replace(run, attention=run.attention.iloc[rows]))
+        attention.attention(replace(run, attention=run.attention.iloc[rows]))
 
 
 def test_embeddings_are_laid_out_evenly_and_alike_each_time(run: inputs.Run) -> None:
@@ -107,9 +117,8 @@ def test_embeddings_are_laid_out_evenly_and_alike_each_time(run: inputs.Run) -> 
     middle = {
         person: points.places[points.person == person].mean(axis=0) for person in points.shown
     }
-    for place, person in zip(
-        points.places, points.person, strict=True
-    ):  # the made-up groups are far apart
+    # the made-up groups are far apart
+    for place, person in zip(points.places, points.person, strict=True):
         assert min(middle, key=lambda other: float(np.linalg.norm(middle[other] - place))) == person
 
 
@@ -131,9 +140,12 @@ def test_many_embeddings_are_thinned_out_and_take_seconds(run: inputs.Run) -> No
     assert np.bincount(points.person).max() <= 7
     assert len(points.shown) == embedding.SHOWN
     assert points.total == count
-    svg = embedding.figure(points)
-    assert svg.count("<title>") == (points.look >= 0).sum()
-    assert len(Reader(svg).all("circle", "path")) == embedding.IMAGES + 2 + 1 + embedding.SHOWN
+    drawn = embedding.draw(points)
+    svg = drawing.svg(drawn, "x")
+    # each image, and in the legend both modalities, the others and the persons
+    assert len(Reader(f"<svg>{svg}</svg>").all("use")) == embedding.IMAGES + 3 + embedding.SHOWN
+    words = Reader(f"<svg>{svg}</svg>").words
+    assert {"visible", "infrared", "others", *map(str, points.shown)} <= set(words)
     assert len(svg) < 100_000
 
 
@@ -166,41 +178,88 @@ def test_embeddings_that_do_not_fit_are_refused(
 
 def test_counts_are_sorted_in_the_first_the_middle_and_the_last_epoch(run: inputs.Run) -> None:
     drawn = curves.label_counts(run)
-    assert [chart.title for chart in drawn] == [
-        f"Epoch {epoch}: images of each label" for epoch in (1, 3, 5)
-    ]
-    for chart in drawn:
-        transport, argmax = chart.series
+    for each in drawn:
+        transport, argmax = each.series
         assert transport.y.tolist() == [2, 2, 2, 2, 2]
         assert argmax.y.tolist() == [5, 2, 1, 0, 0]  # the last once more, to end the last step
-        assert chart.level == ("equal shares: 2.0", 2.0)
-        assert chart.note == "4 labels; transport: largest 2, 0 empty; argmax: largest 5, 1 empty"
-        assert chart.top == drawn[0].top
-        assert "optimal transport: 4 bars from 2 down to 2" in charts.describe(chart)
+        assert each.level == ("equal shares: 2.0", 2.0)
+        assert each.note == (
+            "4 labels; optimal transport: largest 2, 0 empty; "
+            "argmax of the prediction: largest 5, 1 empty"
+        )
+        assert each.top == drawn[0].top
+        assert "optimal transport: 4 bars from 2 down to 2" in chart.describe(each)
+    assert [each.title for each in drawn] == [
+        f"Epoch {epoch}: images of each label" for epoch in (1, 3, 5)
+    ]
 
 
 def test_counts_without_transport_and_of_one_epoch(run: inputs.Run) -> None:
     assert run.label_counts is not None
-    part = run.label_counts.loc[run.label_counts["epoch"] == 2].assign(transport=np.nan)
-    (chart,) = curves.label_counts(replace(run, label_counts=part))
-    assert [series.name for series in chart.series] == ["argmax of the prediction"]
-    (chart,) = curves.label_counts(
-        replace(run, label_counts=None)
-    )  # an older run: the labels themselves
-    assert chart.series[0].y.tolist() == [3, 3, 2, 0, 0]
+    part = run.label_counts.loc[run.label_counts["epoch"] == 2].assign(assigned=np.nan)
+    (drawn,) = curves.label_counts(replace(run, label_counts=part))
+    assert [series.name for series in drawn.series] == ["argmax of the prediction"]
+    # an older run: the labels themselves
+    (drawn,) = curves.label_counts(replace(run, label_counts=None))
+    assert drawn.series[0].y.tolist() == [3, 3, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "names"),
+    [
+        ("transport", ["optimal transport", "argmax of the prediction"]),
+        ("argmax", ["argmax of the prediction"]),
+        ("none", ["argmax of the prediction"]),
+        ("hungarian", ["hungarian", "argmax of the prediction"]),
+    ],
+)
+def test_a_method_of_assignment_has_its_own_name(
+    run: inputs.Run, assignment: str, names: list[str]
+) -> None:
+    """Argmax is one line: what was assigned is the argmax of the same predictions."""
+    other = with_settings(run, "otla", assignment=assignment)
+    right, *_ = curves.infrared_labels(other)
+    assert [series.name for series in right.series] == names
+    for counts in curves.label_counts(other):
+        assert [series.name for series in counts.series] == names
+    if assignment == "hungarian":
+        assert curves.times(other)[0].series[-1].name == "hungarian alone"
+        assert sections.time_of_assignment(other).startswith("Hungarian takes 0.2 s")
+
+
+def test_a_new_loss_term_has_a_chart_of_its_own(run: inputs.Run) -> None:
+    assert len(curves.losses(run)) == 6
+    epochs = run.train_epochs.copy()
+    epochs.insert(list(epochs.columns).index("learning_rate"), "center", [3.0, 2.0, 1.0])
+    drawn = curves.losses(replace(run, train_epochs=epochs))
+    assert [each.title for each in drawn][-2:] == [
+        "Training: center",
+        "Pseudo labels: contrastive loss",
+    ]
+    assert drawn[-2].series[0].y.tolist() == [3, 2, 1]
+
+
+def test_a_new_source_is_shown_under_its_own_name(run: inputs.Run) -> None:
+    assert frame.source_of(run) == "source Market-1501 (rendered)"
+    assert frame.source_of(with_settings(run, "spcl", source="cuhk03")).startswith("source cuhk03")
+    assert frame.source_of(with_settings(run, "spcl", source="none")) == "without a source"
 
 
 def test_time_of_transport_beside_the_papers(run: inputs.Run) -> None:
-    said = sections.time_of_transport(run)
-    assert said == "Transport takes 0.2 s of the 10.0 s of an epoch on average: 2 %."
-    (chart,) = curves.times(run)
-    assert [series.y[0] for series in chart.series] == [10, 1, 0.2]
-    own = run.sections | {"synthesize": replace(run.sections["synthesize"], layout="none")}
-    real = replace(run, dataset="sysu_mm01", sections=own)
-    assert sections.time_of_transport(real).endswith("Paper: 6.832 s, 2.293 % (TITAN RTX).")
-    older = replace(run, epoch_seconds=run.epoch_seconds.assign(transport_seconds=None))
-    assert sections.time_of_transport(older) == "An epoch takes 10.0 s; no transport was timed."
-    assert len(curves.times(older)[0].series) == 2
+    sentence = "Optimal transport takes 0.2 s of the 10.0 s of an epoch on average: 2 %."
+    assert sections.time_of_assignment(run) == sentence
+    (drawn,) = curves.times(run)
+    assert [series.y[0] for series in drawn.series] == [10, 1, 0.2]
+    real = replace(with_settings(run, "data", root="data/raw"), scale="paper")
+    paper = " Paper: 6.832 s, 2.293 % (TITAN RTX)."
+    assert sections.time_of_assignment(real) == sentence + paper
+    assert "Paper" not in sections.time_of_assignment(
+        with_settings(real, "otla", assignment="argmax")
+    )
+    untimed = replace(run, epoch_seconds=run.epoch_seconds.assign(assignment_seconds=None))
+    expected = "An epoch takes 10.0 s; no assignment was timed."
+    assert sections.time_of_assignment(untimed) == expected
+    assert len(curves.times(untimed)[0].series) == 2
 
 
 def test_an_epoch_that_ran_twice_counts_once(tmp_path: Path) -> None:
@@ -215,19 +274,16 @@ def test_an_epoch_that_ran_twice_counts_once(tmp_path: Path) -> None:
 
 
 def test_comparisons_show_mean_spread_and_every_seed(run: inputs.Run) -> None:
-    reader = Reader(comparisons.sections(run))
+    reader = Reader(tables.comparison(run.comparisons["ablation"], "<p>charts</p>"))
     words = reader.words
     assert "30.00 ± 10.00" in words
     assert "10.00 ± 0.00" in words
     assert "0.500 ± 0.000" in words  # the ARI is no share; one of its seeds has none
-    assert "1 min 02 s" in words
-    assert words.count("the paper") == words.count("29.90") == 1
-    assert "All search, mAP" not in words
+    assert "62" in words
+    assert words.count("paper") == words.count("29.90") == 1
+    assert not any("mAP" in word for word in words)
     assert "as params.yaml has it" in words
-    assert any(
-        word.startswith("Mean ± standard deviation over seed 0, 1, 2; commit c0ffee1.")
-        for word in words
-    )
+    assert "Mean ± sample standard deviation over seed 0, 1, 2. A second note." in words
     dots = [
         a["aria-label"] for a in reader.all("svg") if a.get("aria-label", "").startswith("Each run")
     ]
@@ -235,27 +291,34 @@ def test_comparisons_show_mean_spread_and_every_seed(run: inputs.Run) -> None:
     assert len(reader.all("circle")) >= 3 + 3 + 1
 
 
-def test_comparisons_draw_the_mean_by_epoch() -> None:
-    chart, even = comparisons.charts(comparison())
+def test_comparisons_draw_the_mean_by_epoch(run: inputs.Run) -> None:
+    right, even = comparisons.charts(run.comparisons["ablation"])
     assert even.title == "Entropy of the label shares (1: all equal), group"
     assert even.series[1].y == pytest.approx([0.5])
-    assert chart.title == "Infrared labels: right, %, group"
-    assert [series.name for series in chart.series] == ["true", "false"]
-    assert chart.series[0].y == pytest.approx(
-        [20, 20]
-    )  # (10 + 30 + 20) / 3, then one seed with a second epoch
-    assert len({series.style for series in chart.series}) == 2
+    assert right.title == "Infrared labels: right, %, group"
+    assert [series.name for series in right.series] == ["true", "false"]
+    # (10 + 30 + 20) / 3, then one seed with a second epoch
+    assert right.series[0].y == pytest.approx([20, 20])
+    assert len({series.style for series in right.series}) == 2
 
 
 def test_numbered_styles_differ() -> None:
-    assert len({charts.STYLES[name] for name in charts.NUMBERED}) == len(charts.NUMBERED) == 18
+    assert len({chart.numbered(number) for number in range(18)}) == 18
 
 
-def test_a_file_that_is_no_comparison_is_named(run: inputs.Run) -> None:
-    with pytest.raises(
-        ValueError, match=r"metrics/comparisons/odd.json is not a comparison: KeyError 'rows'"
-    ):
-        comparisons.sections(replace(run, comparisons={"odd": {"title": "x"}}))
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ("rows", "is not a comparison: KeyError 'rows'"),
+        ("table", "is of an older version; run python -m experiments odd again"),
+    ],
+)
+def test_a_file_that_is_no_comparison_is_named(tmp_path: Path, lacking: str, message: str) -> None:
+    tree = comparison()
+    del tree[lacking]
+    write(tmp_path / "odd.json", tree)
+    with pytest.raises(ValueError, match=rf"odd\.json {message}$"):
+        inputs.read_comparison(tmp_path / "odd.json")
 
 
 def test_what_is_not_there_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,11 +327,11 @@ def test_what_is_not_there_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.M
     assert len(page.all("section")) == 6
     words = " ".join(page.words)
     assert not any(
-        title in words for title in ("Comparisons", "Attention", "Embeddings", "Time of transport")
+        title in words
+        for title in ("Comparisons", "Attention", "Embeddings", "Time of the assignment")
     )
     names = {path.stem for path in (tmp_path / "metrics/figures").iterdir()}
     assert names == {"cmc", "infrared_labels", "label_counts", "losses", "visible_labels"}
-    write(
-        tmp_path / "data/attention.csv", "kind,query,key,weight\n"
-    )  # no label has images in both modalities
+    # no label has images in both modalities
+    write(tmp_path / "data/attention.csv", "kind,query,key,weight\n")
     assert read(tmp_path).attention is None

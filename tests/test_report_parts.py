@@ -9,7 +9,8 @@ import pytest
 from report_run import MEASURES, Reader, write, write_run
 
 from stages.report import __main__ as report
-from stages.report import markup, pictures, tables
+from stages.report.inputs import spread
+from stages.report.page import markup
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +24,7 @@ def test_show_prints_the_table(
     report.main(["--show"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["all", "indoor"]
+    assert lines[1].split("  ")[-1] == "pseudo-label network"
     assert [line.split()[0] for line in lines[2:8]] == [
         "Rank-1",
         "Rank-5",
@@ -94,12 +96,12 @@ def test_markup_cannot_be_broken_by_names() -> None:
 
 def test_spread_is_even_and_keeps_both_ends() -> None:
     for count in range(1, 40):
-        chosen = pictures.spread(count, 6)
+        chosen = spread(count, 6)
         assert len(chosen) == min(count, 6)
         assert len(set(chosen)) == len(chosen)
         assert (chosen[0], chosen[-1]) == (0, count - 1) or count == 1
         assert np.ptp(np.diff(chosen)) <= 1 if count > 2 else True
-    assert len(pictures.spread(0, 6)) == 0
+    assert len(spread(0, 6)) == 0
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_spread_is_even_and_keeps_both_ends() -> None:
     [(None, "not recorded"), (5.04, "5.0 s"), (75, "1 min 15 s"), (3599.7, "1 h 00 min")],
 )
 def test_durations_are_said_as_people_do(seconds: float | None, said: str) -> None:
-    assert tables.duration(seconds) == said
+    assert markup.duration(seconds) == said
 
 
 def test_plot_template_draws_each_mode_and_each_revision(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Raw trees → one image store a data set; one reader a data set."""
+"""Raw trees → one image store for each data set; one reader for each data set."""

@@ -1,4 +1,4 @@
-"""The layout that Market-1501 and DukeMTMC-reID share: three folders of files named `<identity>_c<camera>…`."""
+"""The layout of Market-1501 and DukeMTMC-reID: files `<identity>_c<camera>…` in three folders."""
 
 import re
 from collections.abc import Iterator
@@ -7,35 +7,48 @@ from pathlib import Path
 import pandas as pd
 
 from stages.parts.run.stage import InputError
-from stages.prepare.tree import Shot, image_names, table_of
+from stages.prepare.tree import ImageFile, image_names, table_of
 
 MARKER = ("bounding_box_train", "bounding_box_test", "query")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-JUNK, DISTRACTOR = -1, 0
+JUNK = -1  # parts of people; no score counts them
+DISTRACTOR = 0  # people that no query looks for
 
 
-def read_boxes(root: Path, name: re.Pattern[str], example: str) -> pd.DataFrame:
-    """The table of the tree `root`: rows train, query, gallery, in each names ascending; all images visible.
+def read_boxes(root: Path, pattern: re.Pattern[str], example: str) -> pd.DataFrame:
+    """Return the table of a tree in this layout. All its images are visible.
 
-    `name` matches the start of a file's name and captures identity and camera.
-    Junk (identity -1, parts of people that no score counts) is left out; distractors (identity 0, people that no
-    query looks for) stay in the gallery only. InputError where a folder is missing or empty, or a name is not like
-    `example`.
+    Junk images are left out. Distractors stay in the gallery only.
+
+    Args:
+        root: the folder of the tree.
+        pattern: matches the start of a file's name; its two groups are identity and camera.
+        example: a name that `pattern` matches, for messages.
+
+    Returns:
+        Rows `train`, `query`, `gallery`; in each, names ascending.
+
+    Raises:
+        InputError: if a folder is missing or has no images, or a name does not match.
     """
-    return table_of(
-        root, [shot for split in FOLDERS for shot in _shots(root, split, name, example)]
-    )
+    files: list[ImageFile] = []
+    for split in FOLDERS:
+        files += _files(root, split, pattern, example)
+    return table_of(root, files)
 
 
-def _shots(root: Path, split: str, name: re.Pattern[str], example: str) -> Iterator[Shot]:
+def _files(root: Path, split: str, pattern: re.Pattern[str], example: str) -> Iterator[ImageFile]:
+    """Yield the images of one split."""
     folder = FOLDERS[split]
     names = image_names(root / folder)
     if not names:
         raise InputError(f"{root / folder} holds no images; expected files like {example}")
-    for file in names:
-        found = name.match(file)
-        if found is None:
-            raise InputError(f"{root / folder / file}: expected a name like {example}")
-        person, camera = int(found[1]), int(found[2])
-        if person != JUNK and (person != DISTRACTOR or split == "gallery"):
-            yield Shot(f"{folder}/{file}", person, camera, "visible", split)
+    for name in names:
+        match = pattern.match(name)
+        if match is None:
+            raise InputError(f"{root / folder / name}: expected a name like {example}")
+        person = int(match[1])
+        camera = int(match[2])
+        if person == JUNK or (person == DISTRACTOR and split != "gallery"):
+            continue
+        yield ImageFile(f"{folder}/{name}", person, camera, "visible", split)

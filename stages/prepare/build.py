@@ -1,4 +1,4 @@
-"""A table and its image files → a folder of the image store: `pixels.npy`, `table.csv`, `files.csv`."""
+"""Image files → a folder of the image store: `pixels.npy`, `table.csv`, `files.csv`."""
 
 import hashlib
 import io
@@ -17,15 +17,15 @@ from PIL import Image, UnidentifiedImageError
 from stages.parts.images.store import create_pixels
 from stages.parts.images.table import write_table
 from stages.parts.run.console import progress
-from stages.parts.run.files import whole_folder
+from stages.parts.run.files import whole_folder, write_csv
 from stages.parts.run.stage import InputError
 
 FORMATS = ("JPEG", "PNG", "BMP")
-CHUNK = 32  # images a task: with one each, handing out the tasks shows beside small images
+CHUNK = 32  # images in a task: with one, handing out the tasks takes long beside small images
 
 
-class File(NamedTuple):
-    """A raw file as it was read: its size and hash, and what is wrong with it (nothing: empty)."""
+class FileRecord(NamedTuple):
+    """A raw file as it was read: its size and hash, or the problem (empty if there is none)."""
 
     row: int
     bytes: int
@@ -38,29 +38,29 @@ def build(root: Path, table: pd.DataFrame, folder: Path, height: int, width: int
 
     pixels.npy  (N, height, width, 3) uint8, filled row by row, never held in memory
     table.csv   the table
-    files.csv   row, bytes, sha256 of each raw file, from the same read that its pixels come from
-    InputError names the first bad image and the number of others.
+    files.csv   row, bytes, sha256 of each raw file, from the same read as its pixels
+
+    Raises:
+        InputError: names the first bad image and the number of others.
     """
-    with whole_folder(folder) as beside:
-        _refuse_full_disk(beside, folder, len(table) * height * width * 3)
-        pixels = create_pixels(beside / "pixels.npy", len(table), height, width)
-        files = list(_fill(root, table["path"].tolist(), pixels))
+    paths = table["path"].tolist()
+    with whole_folder(folder) as part:
+        _refuse_full_disk(part, folder, len(paths) * height * width * 3)
+        pixels = create_pixels(part / "pixels.npy", len(paths), height, width)
+        records = list(_fill(root, paths, pixels))
         pixels.flush()
         del pixels
-        bad = [file for file in files if file.problem]
-        if bad:
-            others = f" ({len(bad) - 1} more images are bad)" if len(bad) > 1 else ""
-            raise InputError(f"{root / table['path'].iloc[bad[0].row]} {bad[0].problem}{others}")
-        write_table(table, beside / "table.csv")
-        columns = list(File._fields[:3])
-        frame = pd.DataFrame([file[:3] for file in files], columns=columns)
-        frame.to_csv(beside / "files.csv", index=False, lineterminator="\n")
+        _refuse_bad_images(root, paths, records)
+        write_table(table, part / "table.csv")
+        files = pd.DataFrame(records, columns=list(FileRecord._fields))
+        write_csv(part / "files.csv", files.drop(columns="problem"))
 
 
 def read_image(path: Path, height: int, width: int) -> tuple[np.ndarray, int, str]:
-    """Pixels (height, width, 3) uint8 of an image file, its size in bytes and its SHA-256, from one read.
+    """Return the pixels of an image file, its size in bytes and its SHA-256, from one read.
 
-    RGB first, then Lanczos, as the method's released code does. ValueError says what is wrong, without the path.
+    Pixels are (height, width, 3) uint8: converted to RGB first, then resized by Lanczos, as in the
+    method's released code. ValueError says what is wrong, without the path.
     """
     try:
         raw = path.read_bytes()
@@ -78,44 +78,55 @@ def read_image(path: Path, height: int, width: int) -> tuple[np.ndarray, int, st
         raise ValueError(f"is not an image; expected {', '.join(FORMATS)}") from None
     except Exception as error:  # a damaged file can raise nearly anything inside a decoder
         raise ValueError(f"is not a readable image: {' '.join(str(error).split())}") from None
-    if mode.startswith(("I", "F")):
-        raise ValueError(
-            f"has {mode} pixels; expected 8 bits a channel"
-        )  # converting would clip them to white
+    if mode.startswith(("I", "F")):  # RGB would clip such pixels to white
+        raise ValueError(f"has {mode} pixels; expected 8 bits a channel")
     return np.asarray(resized), len(raw), hashlib.sha256(raw).hexdigest()
 
 
-def _fill(root: Path, paths: list[str], pixels: np.ndarray) -> Iterator[File]:
-    """Write each image to its row of `pixels` (N, H, W, 3); yields a File each, in order.
+def _fill(root: Path, paths: list[str], pixels: np.ndarray) -> Iterator[FileRecord]:
+    """Write each image to its row of `pixels` (N, H, W, 3); yield its record, in order.
 
-    Threads: decoding, resizing and hashing release the interpreter. Measured on 2 cores, images a second, one thread,
-    2 threads, 2 processes: 96 × 48 to 96 × 48 2,700 / 2,270 / 4,400; 400 × 160 to 288 × 144 283 / 620 / 625;
-    1200 × 600 to 288 × 144 59 / 113 / 118.
+    Threads are enough: decoding, resizing and hashing release the interpreter lock. Images a
+    second on 2 cores with one thread, 2 threads, 2 processes:
+
+      96 ×  48 to  96 ×  48   2,700   2,270   4,400
+     400 × 160 to 288 × 144     283     620     625
+    1200 × 600 to 288 × 144      59     113     118
     """
-    height, width = pixels.shape[1:3]
 
-    def work(rows: range) -> list[File]:
-        files = []
-        for row in rows:
-            try:
-                pixels[row], size, digest = read_image(root / paths[row], height, width)
-                files.append(File(row, size, digest, ""))
-            except ValueError as error:
-                files.append(File(row, 0, "", str(error)))
-        return files
+    def read_chunk(start: int) -> list[FileRecord]:
+        rows = range(start, min(start + CHUNK, len(paths)))
+        return [_fill_row(root / paths[row], pixels, row) for row in rows]
 
-    chunks = [range(start, min(start + CHUNK, len(paths))) for start in range(0, len(paths), CHUNK)]
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        done: Iterable[File] = chain.from_iterable(pool.map(work, chunks))
-        yield from progress(done, f"reading {root.name}", "image", len(paths))
+        chunks = pool.map(read_chunk, range(0, len(paths), CHUNK))
+        records: Iterable[FileRecord] = chain.from_iterable(chunks)
+        yield from progress(records, f"reading {root.name}", "image", len(paths))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
 
 
-def _refuse_full_disk(beside: Path, folder: Path, needed: int) -> None:
-    """Say it before the first image: writing to a mapped file on a full disk kills the process without a word."""
-    free = shutil.disk_usage(beside).free
+def _fill_row(path: Path, pixels: np.ndarray, row: int) -> FileRecord:
+    """Write one image to its row of `pixels` and return its record."""
+    height, width = pixels.shape[1:3]
+    try:
+        pixels[row], size, digest = read_image(path, height, width)
+    except ValueError as error:
+        return FileRecord(row, 0, "", str(error))
+    return FileRecord(row, size, digest, "")
+
+
+def _refuse_bad_images(root: Path, paths: list[str], records: list[FileRecord]) -> None:
+    bad = [record for record in records if record.problem]
+    if bad:
+        others = f" ({len(bad) - 1} more images are bad)" if len(bad) > 1 else ""
+        raise InputError(f"{root / paths[bad[0].row]} {bad[0].problem}{others}")
+
+
+def _refuse_full_disk(part: Path, folder: Path, needed: int) -> None:
+    """Refuse before the first image: writing to a mapped file on a full disk kills the process."""
+    free = shutil.disk_usage(part).free
     if free < needed:
         raise InputError(
             f"{folder} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "

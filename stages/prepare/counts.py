@@ -1,4 +1,4 @@
-"""Counting a table: metrics, what the publications say, and people who should not be where they are."""
+"""Counts of a table: metrics, published numbers, and identities in training and test set."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,64 +15,63 @@ TEST = ("query", "gallery")
 
 @dataclass(frozen=True)
 class Count:
-    """A published number: images, or with `persons` identities, of some splits and of one modality or both."""
+    """A published number of images (or identities) of some splits and of one modality or both."""
 
     what: str
     expected: int
     splits: tuple[str, ...]
     modality: str | None = None
-    persons: bool = False
+    persons: bool = False  # count identities
 
-    def found(self, table: pd.DataFrame) -> int:
-        """The same number in `table`."""
+    def of(self, table: pd.DataFrame) -> int:
+        """Return the same number of `table`."""
         chosen = table["split"].isin(self.splits)
         if self.modality is not None:
             chosen &= table["modality"] == self.modality
-        return int(table.loc[chosen, "person"].nunique()) if self.persons else int(chosen.sum())
+        rows = table.loc[chosen]
+        return rows["person"].nunique() if self.persons else len(rows)
 
 
 def compare(table: pd.DataFrame, published: Iterable[Count], name: str) -> list[str]:
-    """One line that lists each published number that `table` misses, or no line."""
-    missed = [
-        f"{count.found(table):,} {count.what} (published: {count.expected:,})"
-        for count in published
-        if count.found(table) != count.expected
-    ]
-    return (
-        [f"WARNING: {name} is not the published data set: found " + "; ".join(missed)]
-        if missed
-        else []
-    )
+    """Return one line that lists the published numbers that `table` misses, or no line."""
+    missed = []
+    for count in published:
+        number = count.of(table)
+        if number != count.expected:
+            missed.append(f"{number:,} {count.what} (published: {count.expected:,})")
+    if not missed:
+        return []
+    return [f"WARNING: {name} is not the published data set: found {'; '.join(missed)}"]
 
 
 def one_sided(table: pd.DataFrame) -> list[int]:
-    """Training identities with images of one modality only, ascending."""
-    kinds = table.loc[table["split"].isin(TRAINING)].groupby("person")["modality"].nunique()
-    return sorted(int(person) for person in kinds.index[kinds < len(MODALITIES)])
+    """Return the training identities with images of one modality only, ascending."""
+    training = table.loc[table["split"].isin(TRAINING)]
+    modalities = training.groupby("person")["modality"].nunique()
+    return sorted(int(person) for person in modalities.index[modalities < len(MODALITIES)])
 
 
 def warn_one_sided(table: pd.DataFrame, name: str) -> list[str]:
-    """One line that says how many training identities lack a modality, or no line."""
+    """Return one line on the training identities that lack a modality, or no line."""
     persons = one_sided(table)
     if not persons:
         return []
-    return [
-        f"WARNING: {name}: {len(persons)} training identities lack a modality, the first is {persons[0]}"
-    ]
+    number = f"{len(persons)} training identities lack a modality"
+    return [f"WARNING: {name}: {number}, the first is {persons[0]}"]
 
 
 def refuse_shared_persons(table: pd.DataFrame, name: Path) -> None:
-    """InputError where somebody is in the training set and in the test set: scores would mean nothing."""
-    groups = [set(table.loc[table["split"].isin(splits), "person"]) for splits in (TRAINING, TEST)]
-    shared = sorted(groups[0] & groups[1])
+    """Refuse a table whose training and test set share an identity: scores would mean nothing."""
+    training = set(table.loc[table["split"].isin(TRAINING), "person"])
+    test = set(table.loc[table["split"].isin(TEST), "person"])
+    shared = sorted(training & test)
     if shared:
-        raise InputError(
-            f"{name}: identity {shared[0]} is in the training and in the test set ({len(shared)} such)"
-        )
+        where = "in the training and in the test set"
+        raise InputError(f"{name}: identity {shared[0]} is {where} ({len(shared)} such)")
 
 
 def summary(table: pd.DataFrame) -> dict[str, object]:
-    """Images, identities and cameras of a table, numbers only, every split present."""
+    """Return the numbers of images, identities and cameras, in all and of every split."""
     splits = {}
     for split in SPLITS:
         rows = table.loc[table["split"] == split]
@@ -87,13 +86,12 @@ def summary(table: pd.DataFrame) -> dict[str, object]:
 
 
 def sentence(table: pd.DataFrame, name: str) -> str:
-    """The line a user reads when the stage has finished."""
+    """Return the line that a user reads when the stage has finished."""
     training = table.loc[table["split"].isin(TRAINING)]
-    sizes = [
-        f"{int((training['modality'] == modality).sum()):,} {modality}" for modality in MODALITIES
-    ]
-    query, gallery = (int((table["split"] == split).sum()) for split in TEST)
+    visible, infrared = ((training["modality"] == modality).sum() for modality in MODALITIES)
+    query, gallery = ((table["split"] == split).sum() for split in TEST)
     return (
-        f"{name}: {training['person'].nunique():,} training identities with {' and '.join(sizes)} images; "
+        f"{name}: {training['person'].nunique():,} training identities with "
+        f"{visible:,} visible and {infrared:,} infrared images; "
         f"{query:,} query and {gallery:,} gallery images"
     )

@@ -10,7 +10,8 @@ from stages.prepare.counts import Count
 
 FOLDER = "DukeMTMC-reID"
 MARKER = bounding_boxes.MARKER
-NAME = re.compile(r"(-1|\d+)_c(\d+)_f\d+")
+PATTERN = re.compile(r"(-1|\d+)_c(\d+)_f\d+")
+EXAMPLE = "0001_c2_f0046182.jpg"
 PUBLISHED = (
     Count("training identities", 702, ("train",), persons=True),
     Count("training images", 16_522, ("train",)),
@@ -20,5 +21,5 @@ PUBLISHED = (
 
 
 def read(root: Path) -> pd.DataFrame:
-    """The table of the tree `root`; see `bounding_boxes.read_boxes` for order, junk and distractors."""
-    return bounding_boxes.read_boxes(root, NAME, "0001_c2_f0046182.jpg")
+    """Return the table of the tree `root`; see `bounding_boxes.read_boxes`."""
+    return bounding_boxes.read_boxes(root, PATTERN, EXAMPLE)

@@ -10,7 +10,8 @@ from stages.prepare.counts import Count
 
 FOLDER = "Market-1501-v15.09.15"
 MARKER = bounding_boxes.MARKER
-NAME = re.compile(r"(-1|\d+)_c(\d+)s\d+_")
+PATTERN = re.compile(r"(-1|\d+)_c(\d+)s\d+_")
+EXAMPLE = "0002_c1s1_000451_03.jpg"
 PUBLISHED = (
     Count("training identities", 751, ("train",), persons=True),
     Count("training images", 12_936, ("train",)),
@@ -20,5 +21,5 @@ PUBLISHED = (
 
 
 def read(root: Path) -> pd.DataFrame:
-    """The table of the tree `root`; see `bounding_boxes.read_boxes` for order, junk and distractors."""
-    return bounding_boxes.read_boxes(root, NAME, "0002_c1s1_000451_03.jpg")
+    """Return the table of the tree `root`; see `bounding_boxes.read_boxes`."""
+    return bounding_boxes.read_boxes(root, PATTERN, EXAMPLE)

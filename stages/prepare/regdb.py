@@ -1,14 +1,20 @@
-"""RegDB: `Visible/<number>/…`, `Thermal/<number>/…`, ten splits `idx/{train,test}_{visible,thermal}_<1..10>.txt`."""
+"""RegDB: images `{Visible,Thermal}/<number>/…`, ten splits `idx/<list>_<1..10>.txt`."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from stages.prepare.counts import TEST, TRAINING, Count
-from stages.prepare.tree import Shot, identities, read_list, table_of
+from stages.prepare.tree import ImageFile, identities, read_list, table_of
 
 FOLDER = "RegDB"
 MARKER = ("idx", "Visible", "Thermal")
+LISTS = (  # list, split, modality
+    ("train_visible", "train", "visible"),
+    ("train_thermal", "train", "infrared"),
+    ("test_thermal", "query", "infrared"),
+    ("test_visible", "gallery", "visible"),
+)
 CAMERAS = {"visible": 1, "infrared": 2}
 PUBLISHED = (
     Count("training identities", 206, TRAINING, persons=True),
@@ -21,27 +27,26 @@ PUBLISHED = (
 
 
 def read(root: Path, trial: int = 1) -> pd.DataFrame:
-    """The table of split `trial` of the tree `root`.
+    """Return the table of split `trial` of the tree `root`.
 
-    A person's number is that of the folder (the lists count the people of either split from 0, so 0 of the test is
-    somebody else than 0 of the training set); see `tree.identities` for trees whose folders do not tell people apart.
-    The visible camera is 1, the infrared one 2. Infrared test images are `query` and visible ones `gallery`; the other
-    direction swaps them. Rows: visible training, infrared training, query, gallery, each in the order of its list.
+    A person's number is that of the folder: the lists number training and test people both from 0.
+    See `tree.identities` for trees whose folders do not distinguish people. Infrared test images
+    are `query`, visible ones `gallery`; the other search direction swaps them.
+
+    Returns:
+        Rows in the order of LISTS; in each, in the order of its lines.
+
+    Raises:
+        InputError: if a list is missing, cannot be read or is empty.
     """
-    lists = [
-        ("train", "visible", read_list(root, f"idx/train_visible_{trial}.txt")),
-        ("train", "infrared", read_list(root, f"idx/train_thermal_{trial}.txt")),
-        ("query", "infrared", read_list(root, f"idx/test_thermal_{trial}.txt")),
-        ("gallery", "visible", read_list(root, f"idx/test_visible_{trial}.txt")),
-    ]
-    train = [entry for split, _, entries in lists if split == "train" for entry in entries]
-    test = [entry for split, _, entries in lists if split != "train" for entry in entries]
+    entries = {name: read_list(root, f"idx/{name}_{trial}.txt") for name, _, _ in LISTS}
+    train = entries["train_visible"] + entries["train_thermal"]
+    test = entries["test_thermal"] + entries["test_visible"]
     persons = identities(train, test)
-    return table_of(
-        root,
-        [
-            Shot(entry.path, persons[entry], CAMERAS[modality], modality, split)
-            for split, modality, entries in lists
-            for entry in entries
-        ],
-    )
+
+    files = []
+    for name, split, modality in LISTS:
+        camera = CAMERAS[modality]
+        for entry in entries[name]:
+            files.append(ImageFile(entry.path, persons[entry], camera, modality, split))
+    return table_of(root, files)

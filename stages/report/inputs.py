@@ -10,6 +10,7 @@ import pandas as pd
 
 from stages.parts.images.store import ImageStore
 from stages.parts.run.files import LOGS, file_hash, read_json
+from stages.parts.run.rendered import is_rendered, rendered_layout
 
 STAGES = ("synthesize", "prepare", "source", "pseudo_label", "train", "evaluate")
 METRICS = Path("metrics")
@@ -18,23 +19,62 @@ RANKINGS = Path("data/rankings")
 COUNTS = Path("data/labels/infrared_counts.csv")
 ATTENTION = Path("data/attention.csv")
 COMPARISONS = METRICS / "comparisons"
-SYNTHETIC = (
-    "data/synthetic"  # what is read from elsewhere was not rendered by the stage `synthesize`
-)
+TIMES = ("epoch", "train_seconds", "label_seconds", "assignment_seconds")
+
+# Names for people. What is not listed is shown under its own name.
+PUBLISHED = {"sysu_mm01": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
+METHODS = {"transport": "optimal transport", "argmax": "argmax of the prediction"}
+MODES = {
+    "all": "All search",
+    "indoor": "Indoor search",
+    "infrared_to_visible": "Infrared → visible",
+    "visible_to_infrared": "Visible → infrared",
+}
+
+
+def mode_name(mode: str) -> str:
+    """Return the name of a mode of evaluation."""
+    return MODES.get(mode, mode)
+
+
+def method_name(assignment: str) -> str:
+    """Return the name of a method that assigns infrared labels."""
+    return METHODS.get(assignment, assignment)
 
 
 class Embeddings(NamedTuple):
-    """Test images as the full network sees them: rows of the target's table (N,) int64, values (N, D) float32."""
+    """Test images as the full network embeds them."""
 
-    rows: np.ndarray
-    values: np.ndarray
+    rows: np.ndarray  # (N,) int64, of the target's table
+    values: np.ndarray  # (N, D) float32
+
+
+class Row(NamedTuple):
+    """The values behind a row of a comparison's table."""
+
+    name: str
+    changes: list[str]  # of parameters
+    metrics: dict[str, list[float | None]]  # a value for each seed
+    epochs: dict[str, list[list[float | None]]]  # a curve for each seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the experiments wrote about one plan."""
+
+    title: str
+    heads: list[str]
+    cells: list[list[str]]  # the table's rows; the first cell is the row's name
+    notes: list[str]
+    rows: list[Row]
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that the page tells; nothing of it is computed again."""
+    """All that the page shows; nothing of it is computed again."""
 
     dataset: str
+    scale: str
     seed: int
     sections: dict[str, Any]  # settings in effect, a dataclass a section
     evaluation: dict[str, Any]  # metrics/evaluate.json
@@ -43,21 +83,17 @@ class Run:
     rankings: dict[str, pd.DataFrame]  # mode → query, rank, gallery, similarity, correct
     label_epochs: pd.DataFrame  # of the pseudo-label stage; may have no rows
     train_epochs: pd.DataFrame
-    metrics: dict[
-        str, dict[str, Any]
-    ]  # last figures by stage: prepare, source, pseudo_label, train
+    metrics: dict[str, dict[str, Any]]  # of the last epoch, by stage
     infrared: pd.DataFrame  # row, label, confidence, age
-    label_counts: pd.DataFrame | None  # epoch, label, transport, argmax; None where absent
+    label_counts: pd.DataFrame | None  # epoch, label, assigned, argmax
     attention: pd.DataFrame | None  # kind, query, key, weight; row by row of the matrices
     embeddings: Embeddings | None
-    comparisons: dict[str, dict[str, Any]]  # plan → what the experiments wrote
+    comparisons: dict[str, Comparison]  # by plan
     target: ImageStore
     source: ImageStore  # no images where there is no source
     fingerprints: dict[str, str]  # target, source: sha256 of the lists of raw files
     seconds: dict[str, float]  # stage → run time; without the stages that left none
-    epoch_seconds: (
-        pd.DataFrame
-    )  # of training: epoch, train_seconds, assign_seconds, transport_seconds; or no rows
+    epoch_seconds: pd.DataFrame  # of training: TIMES; may have no rows
 
     @property
     def modes(self) -> list[str]:
@@ -70,48 +106,73 @@ class Run:
         return str(self.sections["train"].setting)
 
     @property
+    def assignment(self) -> str:
+        """The method that assigns the infrared labels, as `otla.assignment` names it."""
+        return str(self.sections["otla"].assignment)
+
+    @property
+    def assigns(self) -> bool:
+        """Whether the assigned labels can differ from the argmax of the predictions."""
+        return self.assignment not in ("argmax", "none")
+
+    @property
     def rendered(self) -> bool:
-        """Whether the target's pictures were drawn by the stage `synthesize`."""
-        layout, root = self.sections["synthesize"].layout, self.sections["data"].root
-        return layout not in ("none", "sources") and root == SYNTHETIC
+        """Whether the target's images are rendered."""
+        return is_rendered(self.sections["data"].root)
+
+    @property
+    def published(self) -> bool:
+        """Whether the target is a published data set at the scale of its papers."""
+        return self.scale == "paper" and self.dataset in PUBLISHED and not self.rendered
 
     @property
     def source_rendered(self) -> bool:
-        """Whether the source's pictures were: `data.root` may hold a real one, then its size tells."""
-        own, data = self.sections["synthesize"], self.sections["data"]
-        read = SYNTHETIC in (data.root, data.source_root) and own.layout != "none"
-        return read and self.metrics["source"]["train"]["persons"] == own.source_persons
+        """Whether the source's images are rendered.
+
+        The roots may hold a rendered source and a real one. The number of persons tells which.
+        """
+        settings, data = self.sections["synthesize"], self.sections["data"]
+        layout = rendered_layout(self.dataset, self.scale, settings.layout)
+        roots = [root for root in (data.root, data.source_root) if root is not None]
+        is_there = layout != "none" and any(map(is_rendered, roots))
+        return is_there and self.metrics["source"]["train"]["persons"] == settings.source_persons
 
 
-def read_run(dataset: str, seed: int, sections: dict[str, Any]) -> Run:
-    """Read what the other stages wrote. FileNotFoundError names what is missing, ValueError what is not readable."""
+def read_run(tree: dict[str, Any], sections: dict[str, Any]) -> Run:
+    """Return what the other stages wrote.
+
+    Args:
+        tree: params.yaml.
+        sections: its sections as dataclasses.
+
+    Raises:
+        FileNotFoundError: names the file that is missing.
+        ValueError: names the file that is not readable.
+    """
     protocol = read_json(RANKINGS / "protocol.json")
+    ranking = ("query", "rank", "gallery", "similarity", "correct")
     folders = {name: Path("data/images") / name for name in ("target", "source")}
     target = ImageStore(folders["target"])
+    stages = ("prepare", "source", "pseudo_label", "train")
     return Run(
-        dataset=dataset,
-        seed=seed,
+        dataset=tree["dataset"],
+        scale=tree["scale"],
+        seed=tree["seed"],
         sections=sections,
         evaluation=read_json(EVALUATION),
         protocol=protocol,
         cmc=read_csv(METRICS / "evaluate/cmc.csv", ("mode", "rank", "cmc")),
-        rankings={
-            mode: read_csv(
-                RANKINGS / f"{mode}.csv", ("query", "rank", "gallery", "similarity", "correct")
-            )
-            for mode in protocol["modes"]
-        },
+        rankings={mode: read_csv(RANKINGS / f"{mode}.csv", ranking) for mode in protocol["modes"]},
         label_epochs=read_csv(METRICS / "pseudo_label/epochs.csv", ("epoch", "phase")),
-        train_epochs=read_csv(METRICS / "train/epochs.csv", ("epoch", "loss")),
-        metrics={
-            name: read_json(METRICS / f"{name}.json")
-            for name in ("prepare", "source", "pseudo_label", "train")
-        },
+        train_epochs=read_csv(METRICS / "train/epochs.csv", ("epoch", "loss", "learning_rate")),
+        metrics={name: read_json(METRICS / f"{name}.json") for name in stages},
         infrared=read_csv(Path("data/labels/infrared.csv"), ("row", "label")),
-        label_counts=read_csv_if_there(COUNTS, ("epoch", "label", "transport", "argmax")),
+        label_counts=read_csv_if_there(COUNTS, ("epoch", "label", "assigned", "argmax")),
         attention=read_csv_if_there(ATTENTION, ("kind", "query", "key", "weight")),
         embeddings=read_embeddings(RANKINGS, len(target.table)),
-        comparisons={path.stem: read_json(path) for path in sorted(COMPARISONS.glob("*.json"))},
+        comparisons={
+            path.stem: read_comparison(path) for path in sorted(COMPARISONS.glob("*.json"))
+        },
         target=target,
         source=ImageStore(folders["source"]),
         fingerprints={name: file_hash(folder / "files.csv") for name, folder in folders.items()},
@@ -121,49 +182,75 @@ def read_run(dataset: str, seed: int, sections: dict[str, Any]) -> Run:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The table of a CSV file. ValueError names the file and the first of `columns` that it lacks."""
+    """Return the table of a CSV file. ValueError names the first of `columns` that it lacks."""
     table = pd.read_csv(path)
     for column in columns:
         if column not in table.columns:
-            raise ValueError(
-                f"{path}: column {column} is missing; found {', '.join(table.columns)}"
-            )
+            found = ", ".join(table.columns)
+            raise ValueError(f"{path}: column {column} is missing; found {found}")
     return table
 
 
 def read_csv_if_there(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
-    """As `read_csv`; None where there is no such file or no row in it."""
+    """Return as `read_csv`; None if there is no such file or no row in it."""
     table = read_csv(path, columns) if path.is_file() else pd.DataFrame()
     return table if len(table) else None
 
 
 def read_embeddings(folder: Path, images: int) -> Embeddings | None:
-    """`embeddings.npy` (N, D) and `rows.npy` (N,) below `images`; None where one is absent. ValueError if unfit."""
+    """Return `embeddings.npy` (N, D) of the images `rows.npy` (N,); None if one is absent.
+
+    Raises:
+        ValueError: if they do not fit each other or a table of `images` rows.
+    """
     paths = folder / "rows.npy", folder / "embeddings.npy"
     if not all(path.is_file() for path in paths):
         return None
     rows, values = (np.load(path, allow_pickle=False) for path in paths)
     if values.ndim != 2 or rows.shape != values.shape[:1]:
-        raise ValueError(
-            f"{paths[1]}: {values.shape} for rows {rows.shape}, expected (N, D) for (N,)"
-        )
+        shapes = f"{values.shape} for rows {rows.shape}"
+        raise ValueError(f"{paths[1]}: {shapes}, expected (N, D) for (N,)")
     if len(rows) and (rows.min() < 0 or rows.max() >= images):
         raise ValueError(f"{paths[0]}: rows {rows.min()} to {rows.max()} of a table of {images}")
     return Embeddings(rows, values)
 
 
+def read_comparison(path: Path) -> Comparison:
+    """Return a comparison. ValueError names a file that is not what the experiments write."""
+    tree = read_json(path)
+    try:
+        rows = [
+            Row(row["name"], row["changes"], row["metrics"], row.get("epochs") or {})
+            for row in tree["rows"]
+        ]
+        if "table" not in tree:
+            again = f"run python -m experiments {path.stem} again"
+            raise ValueError(f"{path} is of an older version; {again}")
+        table = tree["table"]
+        return Comparison(tree["title"], table["heads"], table["rows"], table["notes"], rows)
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise ValueError(f"{path} is not a comparison: {reason}") from None
+
+
 def read_seconds(folder: Path) -> dict[str, float]:
-    """Run time by stage, of those that left one in `folder`."""
-    found = {name: folder / f"{name}.json" for name in STAGES}
-    return {
-        name: float(read_json(path)["seconds"]) for name, path in found.items() if path.is_file()
-    }
+    """Return the run time of each stage that left one in `folder`."""
+    paths = {name: folder / f"{name}.json" for name in STAGES}
+    there = {name: path for name, path in paths.items() if path.is_file()}
+    return {name: float(read_json(path)["seconds"]) for name, path in there.items()}
 
 
 def read_epoch_seconds(path: Path) -> pd.DataFrame:
-    """Run times by epoch, the last of each that the log has (a run that went on after a crash may have two)."""
+    """Return the run times by epoch.
+
+    A run that went on after an interruption may have an epoch twice: the last one counts.
+    """
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    table = pd.DataFrame(
-        lines, columns=["epoch", "train_seconds", "assign_seconds", "transport_seconds"]
-    )
+    table = pd.DataFrame(lines, columns=TIMES)
     return table.drop_duplicates("epoch", keep="last").sort_values("epoch", ignore_index=True)
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """Return up to `wanted` positions (M,) below `count`, ascending and evenly apart."""
+    positions = np.linspace(0, max(count - 1, 0), min(count, wanted))
+    return np.unique(positions.round().astype(np.int64))

@@ -11,5 +11,5 @@ RESULTS = {
         "infrared_to_visible": {"unsupervised": (32.1, 28.6), "semi-supervised": (49.6, 42.8)},
     },
 }
-# Seconds of transport in an epoch, and its share of the epoch in per cent, on a TITAN RTX (Section 4.5).
+# Seconds of transport in an epoch and its share of it in per cent, on a TITAN RTX (Section 4.5).
 TRANSPORT = {"sysu_mm01": (6.832, 2.293), "regdb": (0.353, 0.639)}

@@ -1,6 +1,6 @@
-"""Render the synthetic data sets into `data/synthetic`: the target's tree and three labeled sources.
+"""Render data sets into `data/synthetic`: the target's tree and three labeled sources.
 
-`synthesize.layout: sources` renders the sources alone; `none` (scale `paper`) leaves an empty folder.
+`synthesize.layout: sources` renders the sources alone; `none` (scale `paper`) renders nothing.
 """
 
 import os
