@@ -272,7 +272,7 @@ def test_yaml_examples_are_parameters(block: Text) -> None:
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of a tree by their path `section.name`."""
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in tree.items():
         is_section = isinstance(value, dict)
         values |= leaves(value, f"{prefix}{key}.") if is_section else {prefix + key: value}
@@ -427,16 +427,22 @@ def quoted_messages() -> Iterator[Text]:
 
 
 def string_literals() -> str:
-    """Every string of the code, a line each; a placeholder of an f-string is a line break."""
+    """Every string of the code but docstrings; a placeholder of an f-string is a line break."""
     texts = []
     for path in ROOT.glob("stages/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+        for node in nodes:
             if isinstance(node, ast.JoinedStr):
-                parts = [getattr(part, "value", "\n") for part in node.values]
-                texts.append("".join(part if isinstance(part, str) else "\n" for part in parts))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                texts.append(node.value)
+                texts.append("".join(map(literal, node.values)))
+            elif node not in docstrings:
+                texts.append(literal(node))
     return "\n".join(texts)
+
+
+def literal(node: ast.AST) -> str:
+    value = getattr(node, "value", None)
+    return value if isinstance(value, str) else "\n"
 
 
 # Printed figures
@@ -466,7 +472,7 @@ def test_the_result_table_is_the_printed_one(
 
 def committed_figures() -> dict[str, float]:
     """The figures of the committed run, by file and key."""
-    figures = {}
+    figures: dict[str, float] = {}
     for file in ("metrics/evaluate.json", "metrics/pseudo_label.json"):
         values = leaves(json.loads((ROOT / file).read_text()))
         figures |= {f"{file} {key}": value for key, value in values.items()}
