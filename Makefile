@@ -23,7 +23,7 @@ install: .venv/installed ## create .venv and install requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-repro: .venv/installed ## run the pipeline (dvc repro), print the result table
+repro: .venv/installed ## run the pipeline (dvc repro) and print the result table
 	@$(BIN)/python -m stages.parts.run.params
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m stages.report --show
@@ -31,10 +31,10 @@ repro: .venv/installed ## run the pipeline (dvc repro), print the result table
 # The stages of the tests share the cores with pytest.
 check test: export OMP_WAIT_POLICY ?= PASSIVE
 
-check: lint ## lint and every quick test: about a minute, for the loop of a developer
+check: lint ## lint and every quick test, in about a minute
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow"
 
-test: .venv/installed ## all tests, the docs' code blocks, the coverage of stages/
+test: .venv/installed ## all tests, with the coverage of stages/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=95
 
 lint: .venv/installed ## ruff and mypy
@@ -42,7 +42,7 @@ lint: .venv/installed ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-benchmark: .venv/installed ## time our algorithms beside plain ones (minutes)
+benchmark: .venv/installed ## time transport, clustering and ranking beside simple versions (minutes)
 	@for each in jaccard ranking transport; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 compare-sources: .venv/installed ## the four labeled sources (paper Fig. 3, right)
@@ -53,11 +53,11 @@ ablation settings priors variants: .venv/installed
 
 ablation: ## the parts of the method, and labels by argmax (paper Table 2, Fig. 4)
 settings: ## unsupervised, semi-supervised, supervised (paper Fig. 3, left)
-priors: ## what transport takes the labels' shares to be
+priors: ## priors over labels for transport (beyond the paper)
 variants: ## the paper's text and the released code beside params.yaml
 
-trials: .venv/installed ## RegDB's ten trainings, mean and standard deviation
+trials: .venv/installed ## RegDB's ten trainings, their mean and standard deviation
 	@$(BIN)/python -m experiments trials
 
-clean: ## delete what runs left outside of the cache (not data/raw, not .venv)
+clean: ## delete what runs left outside DVC's cache (keeps data/raw and .venv)
 	@rm -rf .ckpt logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors
