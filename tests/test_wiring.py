@@ -6,12 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.evaluate.protocols import PROTOCOLS
+from stages.parts.assignment.transport import SOLVERS
+from stages.parts.network.backbone import ARCHITECTURES
+from stages.parts.run import settings
 from stages.parts.run.settings import PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
+from stages.prepare.readers import SOURCES, TARGETS
+from stages.train.assignment import ASSIGNMENTS
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "stages/parts/run/settings.py"
-SOURCES = sorted((ROOT / "stages").rglob("*.py"))
-NAMES = [str(path.relative_to(ROOT)) for path in SOURCES]
+FILES = sorted((ROOT / "stages").rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -95,7 +101,7 @@ def test_every_code_dependency_is_used(name: str) -> None:
     assert not idle, f"{name}: nothing imports {[str(d.relative_to(ROOT)) for d in idle]}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_imports_point_downwards(path: Path) -> None:
     """Verbs import parts; no verb imports a verb, no part a verb or another part."""
     owner = path.relative_to(ROOT / "stages").parts
@@ -108,7 +114,7 @@ def test_imports_point_downwards(path: Path) -> None:
         assert at == home or (owner[0] != "parts" and at[0] == "parts"), f"{path} imports {other}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_only_entry_points_read_parameters(path: Path) -> None:
     if path.name in ("__main__.py", "source.py") or path.parent.name == "run":
         return
@@ -125,7 +131,7 @@ def test_settings_hold_types_and_ranges_only() -> None:
             assert all(isinstance(line, ast.AnnAssign) for line in node.body), node.name
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_stages_use_settings_as_types_only(path: Path) -> None:
     """A constant of settings.py that a stage computes with would be a dependency."""
     if path.name == "params.py":
@@ -134,6 +140,15 @@ def test_stages_use_settings_as_types_only(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "stages.parts.run.settings":
             assert {alias.name for alias in node.names} <= kinds | {"SECTIONS"}
+
+
+def test_tables_and_settings_have_the_same_names() -> None:
+    """A name that settings.py accepts and no table has would fail after hours."""
+    assert set(ARCHITECTURES) == set(settings.ARCHITECTURES)
+    assert {*ASSIGNMENTS, "none"} == set(settings.ASSIGNMENTS)
+    assert set(SOLVERS) == set(settings.SOLVERS)
+    assert {*SOURCES, "none"} == set(settings.SOURCES)
+    assert set(TARGETS) == set(PROTOCOLS) == set(settings.DATASETS)
 
 
 def leaves(tree: dict, prefix: str = "") -> set[str]:
