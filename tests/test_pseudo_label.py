@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -168,10 +169,10 @@ def task(seed=0, **change):
     return TrainingSet(target, source), method
 
 
-def run(start, data, method, last, checkpoint=None):
+def run(start, data, method, epochs):
     """Stage 1 in this process."""
-    checkpoint = checkpoint or Checkpoint("x", "y")
-    return loop.find_labels(start, data, method, last, checkpoint, lambda _: None)
+    run = partial(run_epochs, checkpoint=Checkpoint("x", "y"), on_epoch_end=lambda _: None)
+    return loop.find_labels(start, data, method, epochs, None, run)
 
 
 # What comes out
@@ -512,7 +513,6 @@ def test_the_warm_up_learns_the_source_and_leaves_the_target_alone(project, fini
     for _ in range(2):
         data, method = task()
         result = run(build(Embedder, 5, "narrow"), data, method, 2)
-        Checkpoint("x", "y").delete()
         assert isinstance(result.network, IdentityNetwork)
         assert result.network.classifier.out_features == PERSONS
         assert (result.labels == -1).all()

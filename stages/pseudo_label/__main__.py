@@ -22,10 +22,11 @@ from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import save_tensors
 from stages.parts.run.training import (
     Figures,
+    load_state,
     load_weights,
     log_times,
     open_checkpoint,
-    past_epochs,
+    run_epochs,
     weight_files,
 )
 from stages.pseudo_label.data import SPCL, Method, TrainingSet, check, visible_images
@@ -64,22 +65,24 @@ def main() -> None:
     start = _start(network_settings, method.seed)
     start.half_precision = uses_bfloat16(device, device_settings.precision)
     start.to(device)
-    last = _last_epoch(method.spcl, train, network_settings)
-    check(method.spcl, data, last)
+    epochs = _epochs(method.spcl, train, network_settings)
+    check(method.spcl, data, epochs)
 
     sections = (method.spcl, network_settings, device_settings)
     used = parameters(sections, method.seed)
-    used |= {"train.selection": train.selection, "last epoch": last}
+    used |= {"train.selection": train.selection, "epochs": epochs}
     checkpoint = open_checkpoint("pseudo_label", used, _inputs(network_settings))
-    history = past_epochs(checkpoint, last)
+    stored = load_state(checkpoint, epochs)
+    history = stored.facts["history"] if stored else []
     with curves(METRICS, SERIES, history) as log:
 
         def on_epoch_end(figures: Figures) -> None:
             log(figures)
-            print_summary(figures, last)
+            print_summary(figures, epochs)
             log_times("pseudo_label", figures, TIMES)
 
-        result = find_labels(start, data, method, last, checkpoint, on_epoch_end)
+        run = partial(run_epochs, checkpoint=checkpoint, on_epoch_end=on_epoch_end)
+        result = find_labels(start, data, method, epochs, stored, run)
     labels = result.labels if train.setting == "unsupervised" else data.target.persons
     _write_network(result.network, data, method, train.selection)
     _write_labels(labels, result.history, data)
@@ -101,7 +104,7 @@ def _start(chosen: Network, seed: int) -> Embedder:
     return network
 
 
-def _last_epoch(settings: Spcl, train: Train, chosen: Network) -> int:
+def _epochs(settings: Spcl, train: Train, chosen: Network) -> int:
     """Return how many epochs are needed, those of the warm-up included.
 
     With true labels only the warm-up is needed, and only if `train` starts from its network.
@@ -120,7 +123,7 @@ def _inputs(chosen: Network) -> list[Path]:
     return files + weight_files(chosen.weights)
 
 
-def print_summary(figures: Figures, last: int) -> None:
+def print_summary(figures: Figures, epochs: int) -> None:
     """Print one line about an epoch for the person who watches."""
     seconds = figures["cluster_seconds"] + figures["train_seconds"]
     losses = [
@@ -136,7 +139,7 @@ def print_summary(figures: Figures, last: int) -> None:
             f"ARI {figures['ari']:.3f}  "
         )
     message(
-        f"pseudo_label: epoch {figures['epoch']:>3}/{last} {phase}  {'  '.join(losses)}  "
+        f"pseudo_label: epoch {figures['epoch']:>3}/{epochs} {phase}  {'  '.join(losses)}  "
         f"{quality}{seconds:.1f} s"
     )
 

@@ -162,28 +162,28 @@ def joint_batches(
         yield torch.cat(batch).contiguous(memory_format=torch.channels_last), indices
 
 
-def check(settings: Spcl, data: TrainingSet, last: int) -> None:
+def check(settings: Spcl, data: TrainingSet, epochs: int) -> None:
     """Refuse parameters that do not fit the data or each other, before the first epoch.
 
     Args:
         settings: the section `spcl`.
         data: source and target.
-        last: number of epochs to run, those of the warm-up included.
+        epochs: number of epochs to run, those of the warm-up included.
 
     Raises:
         InputError: names the parameter.
     """
     faults = []
-    if last and data.source is not None:
+    if epochs and data.source is not None:
         faults += _source_faults(settings, data.source)
-    if last and data.source is None:
+    if epochs and data.source is None:
         faults.append(
             (
                 settings.batch > len(data.target.rows),
                 f"spcl.batch: {settings.batch} exceeds the {_visible(data.target)}",
             )
         )
-    if last > settings.warmup_epochs:
+    if epochs > settings.warmup_epochs:
         faults += _clustering_faults(settings, data.target)
     for is_wrong, message in faults:
         if is_wrong:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.parts.network.head import Embedder
-from stages.parts.run.checkpoint import Checkpoint
-from stages.parts.run.training import Figures, run_epochs
+from stages.parts.run.checkpoint import Stored
+from stages.parts.run.training import Figures, State
 from stages.pseudo_label import spcl, warm_up
 from stages.pseudo_label.data import SPCL, WARM_UP, Method, TrainingSet
 
-OnEpochEnd = Callable[[Figures], None]
+OneEpoch = Callable[[], tuple[Figures, Figures]]
+Run = Callable[[State, OneEpoch, int], None]
 
 
 class Result(NamedTuple):
@@ -27,38 +28,38 @@ def find_labels(
     start: Embedder,
     data: TrainingSet,
     method: Method,
-    last: int,
-    checkpoint: Checkpoint,
-    on_epoch_end: OnEpochEnd,
+    epochs: int,
+    stored: Stored | None,
+    run: Run,
 ) -> Result:
-    """Warm up, then run SpCL, until `last` epochs are finished.
+    """Warm up, then run SpCL.
 
     Args:
         start: the network before the first epoch, on the device where it is trained.
         data: what is trained on.
         method: what is done.
-        last: number of epochs, those of the warm-up included.
-        checkpoint: the state to go on from, if there is one; written after each epoch.
-        on_epoch_end: gets all figures of each epoch.
+        epochs: number of epochs to finish, those of the warm-up included.
+        stored: the state to go on from, of either phase; None starts from the first epoch.
+        run: trains a state until so many epochs are finished (`run_epochs`).
     """
-    stored = checkpoint.load()
-    stored_phase = None if stored is None else stored.facts["phase"]
-    warm_up_last = min(last, method.spcl.warmup_epochs)
-    run = partial(run_epochs, checkpoint=checkpoint, on_epoch_end=on_epoch_end)
     result = Result(start, np.full(len(data.target.rows), -1), [])
-    if warm_up_last and stored_phase != SPCL:
+    warm_up_epochs = min(epochs, method.spcl.warmup_epochs)
+    is_in_spcl = stored is not None and stored.facts["phase"] == SPCL
+    if warm_up_epochs and not is_in_spcl:
         state: warm_up.State | spcl.State
         if data.source is None:
             state = spcl.open_state(start, data, method, stored, WARM_UP)
-            run(state, partial(spcl.one_epoch, state, data, method), warm_up_last)
+            run(state, partial(spcl.one_epoch, state, data, method), warm_up_epochs)
         else:
             state = warm_up.open_state(start, data, method, stored)
-            run(state, partial(warm_up.one_epoch, state, data, method), warm_up_last)
+            run(state, partial(warm_up.one_epoch, state, data, method), warm_up_epochs)
         result = Result(state.network, result.labels, state.history)
-    if last > warm_up_last:
-        to_go_on = stored if stored_phase == SPCL else None
-        state = spcl.open_state(result.network, data, method, to_go_on)
-        state.history = state.history or result.history
-        run(state, partial(spcl.one_epoch, state, data, method), last)
+    if epochs > warm_up_epochs:
+        if is_in_spcl:
+            state = spcl.open_state(start, data, method, stored)
+        else:
+            state = spcl.open_state(result.network, data, method)
+            state.history = result.history
+        run(state, partial(spcl.one_epoch, state, data, method), epochs)
         result = Result(state.network, state.labels, state.history)
     return result

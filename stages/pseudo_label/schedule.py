@@ -1,5 +1,8 @@
-"""The learning rate of stage 1 as a function of the epoch."""
+"""The optimizer of stage 1, and its learning rate as a function of the epoch."""
 
+import torch
+
+from stages.parts.network.head import Embedder
 from stages.parts.run.settings import Spcl
 
 
@@ -18,3 +21,21 @@ def learning_rate(epoch: int, settings: Spcl) -> float:
         return settings.warmup_rate * (settings.decay if is_last_quarter else 1)
     decays = (epoch - settings.warmup_epochs) // settings.decay_every
     return float(settings.learning_rate * settings.decay**decays)
+
+
+def new_optimizer(network: Embedder, settings: Spcl) -> torch.optim.Optimizer:
+    """Return Adam over everything that learns, with L2 decay on all of it, as in SpCL."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def epoch_title(epoch: int, settings: Spcl) -> str:
+    """Return what the progress bar of an epoch (from 0) says."""
+    return f"pseudo_label: epoch {epoch + 1}/{settings.warmup_epochs + settings.epochs}"

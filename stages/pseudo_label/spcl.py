@@ -26,9 +26,8 @@ from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import with_prefix, without_prefix
 from stages.parts.run.training import Figures, Means, check_finite
 from stages.pseudo_label.data import SPCL, Method, TrainingSet, joint_batches
-from stages.pseudo_label.schedule import learning_rate
+from stages.pseudo_label.schedule import epoch_title, learning_rate, new_optimizer, set_rate
 from stages.pseudo_label.self_paced import reliable_labels
-from stages.pseudo_label.warm_up import epoch_title, new_optimizer, set_rate
 
 STATISTICS_PASSES = 30  # batches that the target's running statistics are measured on
 
@@ -69,10 +68,10 @@ def open_state(
 ) -> State:
     """Return the stored state, or one before the first epoch of `phase`.
 
-    The network is that of `start`, on its device, without a classifier. Before the first epoch it
-    fills the memory, and there are no labels.
+    The network is that of `start`, on its device, without a classifier. If there is no stored
+    state, the network fills the memory, and no image has a label.
     """
-    network = build(Embedder, 0, start.backbone.architecture)
+    network = build(Embedder, 0, start.backbone.architecture)  # any seed: weights are replaced
     network.restore(start.state_dict())
     network.half_precision = start.half_precision
     if phase == SPCL:
@@ -81,14 +80,22 @@ def open_state(
     if stored is None:
         memory = fill_memory(network, data, method)
         labels = np.full(len(data.target.rows), -1)
-        return State(network, memory, new_optimizer(network, method), labels, phase)
+        return State(network, memory, new_optimizer(network, method.spcl), labels, phase)
     network.load_state_dict(without_prefix("network.", stored.tensors))
     memory = new_memory(
         stored.tensors["memory.rows"], stored.tensors["memory.labels"], network, method
     )
-    optimizer = new_optimizer(network, method)
+    optimizer = new_optimizer(network, method.spcl)
     restore_optimizer(optimizer, stored.tensors)
-    return State(network, memory, optimizer, stored.tensors["labels"].numpy(), **stored.facts)
+    return State(
+        network,
+        memory,
+        optimizer,
+        labels=stored.tensors["labels"].numpy(),
+        phase=phase,
+        threshold=stored.facts["threshold"],
+        history=stored.facts["history"],
+    )
 
 
 def new_memory(rows: Tensor, labels: Tensor, network: Embedder, method: Method) -> HybridMemory:
@@ -109,8 +116,8 @@ def separate_statistics(network: Embedder, data: TrainingSet, settings: Spcl) ->
 def fill_memory(network: Embedder, data: TrainingSet, method: Method) -> HybridMemory:
     """Return a memory with unit rows: the mean of each source class, then each target image.
 
-    Every row has a label of its own. A network that a warm-up trained has seen the source only. It
-    embeds the source as it is, and the target after the target's statistics are measured.
+    Every row has a label of its own. After a warm-up the running statistics are the source's. They
+    serve to embed the source. Then the target's are measured, and serve to embed the target.
     """
     settings = method.spcl
     device = _device(network)
@@ -157,7 +164,7 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     """Cluster the target's memory rows at three radii, keep what is reliable, label the memory.
 
     Returns:
-        Figures of the labels. They are the only use of the true identities.
+        How well the labels agree with the true identities, which nothing else uses.
 
     Raises:
         InputError: if the first clustering finds no cluster.
@@ -195,7 +202,7 @@ def _clusterings(rows: np.ndarray, settings: Spcl) -> list[np.ndarray]:
     tight = settings.radius - settings.radius_gap
     loose = settings.radius + settings.radius_gap
     with busy(f"pseudo_label: clustering {len(rows)} images"):
-        # Pairs beyond the loosest radius are of no use; early in training they are the most.
+        # Pairs beyond the loosest radius are of no use. Early in training most pairs are.
         floor = max(0.0, 1 - loose - 1e-3)
         similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=floor)  # (N, N)
         radii = (settings.radius, tight, loose)
@@ -218,7 +225,7 @@ def train_epoch(state: State, data: TrainingSet, method: Method) -> Figures:
     state.network.train()
     draw = ("train", epoch, settings.steps)
     batches = joint_batches(data, method, labels, draw, _device(state.network))
-    title = epoch_title(epoch, settings.warmup_epochs + settings.epochs)
+    title = epoch_title(epoch, settings)
     for images, indices in progress(batches, title, "step", settings.steps):
         embeddings = state.network(images).split(settings.batch)  # (B, D) of each domain
 

@@ -20,7 +20,7 @@ from stages.parts.run.console import progress
 from stages.parts.run.tensors import with_prefix, without_prefix
 from stages.parts.run.training import Figures, Means, check_finite
 from stages.pseudo_label.data import WARM_UP, Method, TrainingSet, joint_batches
-from stages.pseudo_label.schedule import learning_rate
+from stages.pseudo_label.schedule import epoch_title, learning_rate, new_optimizer, set_rate
 
 
 @dataclass
@@ -54,19 +54,12 @@ def open_state(
     network.restore(start.state_dict())
     network.half_precision = start.half_precision
     network.to(start.neck.weight.device).to(memory_format=torch.channels_last)
-    state = State(network, new_optimizer(network, method))
+    state = State(network, new_optimizer(network, method.spcl))
     if stored is not None:
         network.load_state_dict(without_prefix("network.", stored.tensors))
         restore_optimizer(state.optimizer, stored.tensors)
         state.history = stored.facts["history"]
     return state
-
-
-def new_optimizer(network: Embedder, method: Method) -> torch.optim.Optimizer:
-    """Return Adam over everything that learns, with L2 decay on all of it, as in SpCL."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    rate, decay = method.spcl.learning_rate, method.spcl.weight_decay
-    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
 
 
 def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures, Figures]:
@@ -85,7 +78,7 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
     state.network.train()
     draw = ("train", epoch, settings.steps)
     batches = joint_batches(data, method, None, draw, device)
-    title = epoch_title(epoch, settings.warmup_epochs + settings.epochs)
+    title = epoch_title(epoch, settings)
     for images, indices in progress(batches, title, "step", settings.steps):
         labels = indices[0].to(device)  # (B,)
         loss = source_loss(state.network, images, labels)
@@ -105,14 +98,3 @@ def source_loss(network: IdentityNetwork, images: Tensor, labels: Tensor) -> Ten
     outputs = network.outputs(images)  # logits (B, C), pooled (B, D)
     cross_entropy = functional.cross_entropy(outputs.logits, labels)
     return cross_entropy + batch_hard_triplet(outputs.pooled, labels)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def epoch_title(epoch: int, epochs: int) -> str:
-    """Return what the progress bar of an epoch says; `epoch` counts from 0."""
-    return f"pseudo_label: epoch {epoch + 1}/{epochs}"

@@ -21,10 +21,10 @@ from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import save_tensors
 from stages.parts.run.training import (
     Figures,
+    load_state,
     load_weights,
     log_times,
     open_checkpoint,
-    past_epochs,
     restore,
     weight_files,
 )
@@ -75,10 +75,10 @@ def main() -> None:
     used = parameters((*sections, network_settings, device_settings, size), method.seed)
     inputs = [IMAGES / "files.csv", IMAGES / "table.csv", VISIBLE_LABELS, PSEUDO_LABEL_NETWORK]
     checkpoint = open_checkpoint("train", used, inputs + weight_files(network_settings.weights))
-    history = past_epochs(checkpoint, method.train.epochs)
-    if stored := checkpoint.load():
+    stored = load_state(checkpoint, method.train.epochs)
+    if stored is not None:
         state.restore(stored)
-    with curves(METRICS, SERIES, history) as log:
+    with curves(METRICS, SERIES, list(state.history)) as log:
 
         def on_epoch_end(figures: Figures) -> None:
             log(figures)

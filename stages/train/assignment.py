@@ -29,7 +29,7 @@ def by_transport(log_predictions: Tensor, prior: Tensor | None, settings: Otla) 
 
     Args:
         log_predictions: (M, C) log P of the images.
-        prior: (C,) float64, the share of the images that each label gets; None is uniform.
+        prior: (C,) float, the share of the images that each label gets; None is uniform.
         settings: the section `otla`.
     """
     transport = solve(
@@ -59,5 +59,5 @@ def by_argmax(log_predictions: Tensor, prior: Tensor | None, settings: Otla) -> 
     return Assignment(labels.cpu(), confidence.cpu(), iterations=None)
 
 
-Method = Callable[[Tensor, Tensor | None, Otla], Assignment]
-ASSIGNMENTS: dict[str, Method] = {"transport": by_transport, "argmax": by_argmax}
+AssignmentMethod = Callable[[Tensor, Tensor | None, Otla], Assignment]
+ASSIGNMENTS: dict[str, AssignmentMethod] = {"transport": by_transport, "argmax": by_argmax}

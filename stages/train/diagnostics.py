@@ -1,4 +1,4 @@
-"""Figures for people to look at: nothing here is trained on or chosen by."""
+"""Figures for people to look at. No training step and no choice uses them."""
 
 import numpy as np
 import pandas as pd

@@ -26,8 +26,8 @@ LOWEST_PRIOR = 0.1
 class AssignmentState:
     """What the assignment of an epoch changes.
 
-    `prior` (C,) float64 is the estimated prior, sum 1. `counts` (epochs, 2, C) int64 are the images
-    of each label by the assignment and by argmax; the former is -1 if there is no assignment.
+    `prior` (C,) float64 is the estimated prior, sum 1. `counts` (epochs, 2, C) int64 holds the
+    images of each label, as assigned ([:, 0]; -1 without assignment) and by argmax ([:, 1]).
     """
 
     bank: LabelBank
@@ -48,8 +48,8 @@ class AssignmentState:
 def new_labels(data: TrainingSet, method: Method) -> AssignmentState:
     """Return the state before the first epoch: a uniform prior, and no labels or random ones.
 
-    The labels are random if labeled infrared images enter the losses of the first epoch already,
-    as in the released code. They stay in the bank until an image is predicted.
+    With `otla.infrared_from_epoch` 0 every image starts with a random label, as in the released
+    code, and keeps it until it is predicted.
     """
     images, classes = len(data.infrared_rows), data.classes
     bank = LabelBank(images)
@@ -60,7 +60,7 @@ def new_labels(data: TrainingSet, method: Method) -> AssignmentState:
     return AssignmentState(bank, prior, torch.empty(0, 2, classes, dtype=torch.int64))
 
 
-def infrared_labels(
+def labels_of_epoch(
     state: AssignmentState, data: TrainingSet, otla: Otla, epoch: int
 ) -> np.ndarray | None:
     """Return the labels (R,) int64 that an epoch (from 0) trains with, or None without any."""
@@ -78,7 +78,7 @@ def starts_with_random_labels(data: TrainingSet, otla: Otla) -> bool:
 
 
 def batch_stream(method: Method, epoch: int) -> np.random.Generator:
-    """Return the random stream of an epoch's batches; the random labels come first in epoch 0."""
+    """Return the random stream of an epoch's batches; in epoch 0 it first gives random labels."""
     return seeds.numpy_generator(method.seed, "train", "batches", epoch)
 
 

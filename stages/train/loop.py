@@ -30,7 +30,7 @@ from stages.train.labels import (
     assign,
     batch_stream,
     draw_random_labels,
-    infrared_labels,
+    labels_of_epoch,
     log_predictions,
     new_labels,
     starts_with_random_labels,
@@ -131,20 +131,19 @@ def run(
 def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures, Figures]:
     """Draw batches, train, label (Algorithm 1); return the figures, and those of the clock.
 
-    With `otla.label_lag` 1 the labels are made before the steps, by the network of the epoch
-    before, from the batches that the steps then use with the labels of one epoch earlier: the
-    order of the released code.
+    With `otla.label_lag` 1 the images are labeled before the steps, as in the released code. The
+    steps of this epoch still use the older labels, and those of the next epoch use the new ones.
     """
     started = time.perf_counter()
     batches, is_paired = draw_batches(state, data, method)
-    train = partial(train_epoch, state, data, method, batches, is_paired)
-    label = partial(label_images, state, data, method, batches)
+    take_steps = partial(train_epoch, state, data, method, batches, is_paired)
+    label_images = partial(predict_and_assign, state, data, method, batches)
     if method.otla.label_lag:
-        label_figures, assignment_seconds = label()
-        losses, train_seconds = _timed(train)
+        label_figures, assignment_seconds = label_images()
+        losses, train_seconds = _timed(take_steps)
     else:
-        losses, train_seconds = _timed(train)
-        label_figures, assignment_seconds = label()
+        losses, train_seconds = _timed(take_steps)
+        label_figures, assignment_seconds = label_images()
     figures = losses | label_figures
     if method.train.selection == "validation":
         figures["validation_map"] = validation_map(state.network, data.store)
@@ -190,13 +189,13 @@ def draw_batches(state: State, data: TrainingSet, method: Method) -> tuple[Cross
     if epoch == 0 and starts_with_random_labels(data, method.otla):
         draw_random_labels(data, stream)  # `new_labels` has used these draws
     shape = (train.persons, train.images, steps, stream)
-    labels = infrared_labels(state.labels, data, method.otla, epoch)
+    labels = labels_of_epoch(state.labels, data, method.otla, epoch)
     if labels is None:
         return unpaired_batches(data.visible_labels, infrared, *shape), False
     return cross_modal_batches(data.visible_labels, labels, *shape), True
 
 
-def label_images(
+def predict_and_assign(
     state: State, data: TrainingSet, method: Method, batches: CrossModalBatches
 ) -> tuple[Figures, float]:
     """Predict infrared images and assign labels (Algorithm 1, lines 8 to 14), see `assign`."""

@@ -43,7 +43,7 @@ class Demand:
     def soft_mean(self, shift: Tensor) -> float:
         """Return -log(Σ_k d_k exp(-s shift_k)) / s with d at shift 0, or Σ_k d_k shift_k if s = 0.
 
-        This is the term that F (`dual.py`) subtracts, less its value at shift 0.
+        F (`dual.py`) subtracts this term. It is 0 at shift 0.
         """
         if self.elasticity == 0:
             return float((self.masses * shift).sum())

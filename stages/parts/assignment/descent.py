@@ -50,7 +50,7 @@ class Descent:
                 thin = ThinDual(full, point, depth)
                 start = thin.evaluate(point.potentials)
                 point = full.evaluate(self.descend(thin, start, tolerance / 2).potentials)
-                # After a long step, what the thin dual leaves out may be large: then it is no help.
+                # After a long step the thin dual may leave out too much. Then it is not used again.
                 helped = not self.long_steps or point.error < 0.8 * error_before
                 may_thin = helped and self.steps > steps_before
             else:

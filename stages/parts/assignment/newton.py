@@ -5,7 +5,7 @@ peaked. A Newton step solves C linear equations, but some tens of steps are enou
 is nearly an assignment, F is nearly linear and a plain Newton step goes far too far. Hence:
 
 - Continuation: the problem is solved roughly at lower sharpnesses first (`_approach`).
-- Sinkhorn's steps come first, as long as each of them divides the error by five.
+- The first steps are Sinkhorn's, as long as each of them divides the error by five.
 - Damping (Levenberg-Marquardt) keeps a step from going too far (`NewtonSteps.newton_step`).
 """
 
@@ -89,8 +89,8 @@ class NewtonSteps:
     def newton_step(self, dual: Dual, point: Point) -> Point | None:
         """Return the point after a damped Newton step that lowers F, or None.
 
-        The damping grows until no potential changes by more than the stride and F falls. F is
-        close to linear where hardly an image is divided between two groups of classes.
+        The damping grows until both hold: F falls, and each potential changes by at most the
+        stride. F is close to linear if hardly any image is divided between two groups of classes.
         """
         columns = dual.column_masses
         gradient = point.gradient

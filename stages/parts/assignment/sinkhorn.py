@@ -25,8 +25,8 @@ K underflows where P is peaked. With Z = log K and the potentials w = log β, Eq
     log α_n = log r_n - logsumexp_k (Z_nk + w_k)
     w_k    <- w_k + log c_k - log m_k,    m_k = β_k Σ_n α_n K_nk.
 
-`FullDual.evaluate` does the first line and returns m, the masses of the classes after the images'
-update; `class_update` does the second.
+`FullDual.evaluate` does the first line and returns the masses m of the classes, which follow from
+it. `class_update` does the second line.
 """
 
 import torch

@@ -1,4 +1,6 @@
-"""An accelerator on the CPU; a reader may skip it: F over the entries of the plan that matter.
+"""F over the entries of the plan that matter: an accelerator on the CPU.
+
+A first reading may skip this file.
 
 Where P is peaked, nearly all of the plan's mass lies in a few entries of each row. On the problem
 of `benchmarks/transport.py` (11,909 images, 395 classes, error 1e-5) and one core, `sinkhorn` takes
@@ -39,8 +41,9 @@ class ThinDual:
     """F over the entries that matter near a point, the origin; the other entries count as zero.
 
     An entry is kept if its share q_nk of its row is above exp(-depth), or above
-    exp(-depth) · m_k / c_k if its column has less mass m_k than c_k. As long as the potentials stay
-    within a spread D of the origin's, the entries left out are below C · exp(D - depth) of a row.
+    exp(-depth) · m_k / c_k if its column has less mass m_k than c_k. If the change of the
+    potentials since the origin has max - min = D, the entries left out are below
+    C · exp(D - depth) of a row.
     """
 
     reach = REACH

@@ -86,7 +86,7 @@ def solve(  # noqa: PLR0913 (one problem, eight named values; other tools call i
             tolerance is 0.1 (`sinkhorn.py`).
         tolerance: what the stopping rule compares with, > 0.
         max_iterations: None is 500 for `newton`, 100,000 for `sinkhorn`, 50,000 for `released`.
-        slack: >= 0, in units of -log P.
+        slack: >= 0. KL(class shares || `columns`) / slack is a cost in units of -log P.
 
     Returns:
         The plan as labels, confidence and potentials, and how the solver stopped.

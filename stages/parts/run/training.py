@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from stages.parts.run.checkpoint import Checkpoint, fingerprint
+from stages.parts.run.checkpoint import Checkpoint, Stored, fingerprint
 from stages.parts.run.console import message
 from stages.parts.run.files import LOGS, append_line, resolve
 from stages.parts.run.stage import InputError
@@ -33,8 +33,8 @@ def open_checkpoint(stage: str, parameters: dict[str, Any], inputs: Iterable[Pat
     """Return the checkpoint of a stage, and say which states of other runs are not used.
 
     Args:
-        stage: the stage's name in dvc.yaml. The code that a state belongs to is the code that
-            dvc.yaml lists as the stage's dependencies.
+        stage: the stage's name in dvc.yaml. If the code changes that dvc.yaml lists for this
+            stage, its states are not used any more.
         parameters: all parameters that the training reads, with the seed.
         inputs: the files that it reads.
     """
@@ -45,16 +45,14 @@ def open_checkpoint(stage: str, parameters: dict[str, Any], inputs: Iterable[Pat
     return checkpoint
 
 
-def past_epochs(checkpoint: Checkpoint, last: int) -> list[Figures]:
-    """Return the figures of the epochs that a checkpoint holds, and say that the run goes on."""
+def load_state(checkpoint: Checkpoint, epochs: int) -> Stored | None:
+    """Return the state to go on from, and say so; None if there is none."""
     stored = checkpoint.load()
-    if stored is None:
-        return []
-    history: list[Figures] = stored.facts["history"]
-    message(
-        f"{checkpoint.stage}: going on after epoch {len(history)} of {last} ({checkpoint.path})"
-    )
-    return history
+    if stored is not None:
+        finished = len(stored.facts["history"])
+        where = f"going on after epoch {finished} of {epochs} ({checkpoint.path})"
+        message(f"{checkpoint.stage}: {where}")
+    return stored
 
 
 def code_of(stage: str) -> list[Path]:
@@ -66,16 +64,16 @@ def code_of(stage: str) -> list[Path]:
 def run_epochs(
     state: State,
     one_epoch: Callable[[], tuple[Figures, Figures]],
-    last: int,
+    epochs: int,
     checkpoint: Checkpoint,
     on_epoch_end: Callable[[Figures], None],
 ) -> None:
-    """Train `state` until `last` epochs are finished; write the checkpoint after each epoch.
+    """Train `state` until `epochs` epochs are finished; write the checkpoint after each epoch.
 
     Args:
         state: goes on after the epochs of its history.
         one_epoch: trains one epoch; returns its figures, and those that are of the clock.
-        last: number of epochs, the finished ones included.
+        epochs: number of epochs, those of the history included.
         checkpoint: where the state is written.
         on_epoch_end: gets all figures of each epoch.
 
@@ -83,7 +81,7 @@ def run_epochs(
         FloatingPointError: if `one_epoch` raises it; the message also names the epoch and says
             where the state of the last finished epoch is.
     """
-    for epoch in range(len(state.history), last):
+    for epoch in range(len(state.history), epochs):
         try:
             figures, times = one_epoch()
         except FloatingPointError as error:
