@@ -12,5 +12,5 @@ evaluate      the target, both networks                       data/rankings, met
 report        all of the above                                metrics/report/index.html
 
 Every stage also writes its figures to `metrics/`. `parts` holds what the stages are made of: things
-of the field that know neither files nor one another. docs/code.md is the guide for developers.
+of the field that know neither stages nor one another. docs/code.md is the guide for developers.
 """

@@ -520,16 +520,16 @@ def test_the_difference_of_two_sources_has_the_committed_figures() -> None:
 
 def test_the_list_of_experiments_has_the_committed_figures() -> None:
     _, header, *lines = readme_block("$ dvc exp show")
-    assert header.text.split() == ["Experiment", "all.rank1", "all.map", "seed", "otla.label_prior"]
+    assert header.text.split() == ["Experiment", "all.rank1", "all.map", "seed", "spcl.source"]
     rows = [line for line in lines if re.search(r"main|──", line.text)]
-    assert len(rows) == 7
+    assert len(rows) == 5
     for line in rows:
-        rank1, mean_ap, seed, prior = line.text.split()[-4:]
+        rank1, mean_ap, seed, source = line.text.split()[-4:]
         name = re.search(r"\[(\S+)\]", line.text)
         run = planned_runs()[name[1]] if name else None
         tree = run.tree if run else TREE
         figures = figures_of(run) if run else committed_figures()
-        assert (int(seed), prior) == (tree["seed"], tree["otla"]["label_prior"]), str(line)
+        assert (int(seed), source) == (tree["seed"], tree["spcl"]["source"]), str(line)
         for key, value in (("all.rank1", rank1), ("all.map", mean_ap)):
             known = figures.get(f"metrics/evaluate.json {key}", float(value))
             assert float(value) == known, str(line)

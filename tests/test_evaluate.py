@@ -279,7 +279,10 @@ def test_reranked(project, capsys):
     embeddings = score.Embeddings(rows, values)
     table = read_table(Path("data/images/target/table.csv"))
     person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
-    query, gallery = sysu_mm01.query_rows(table, "all"), sysu_mm01.gallery_rows(table, "all", 0)
+    query, gallery = (
+        sysu_mm01.PROTOCOL.query_rows(table, "all"),
+        sysu_mm01.gallery_rows(table, "all", 0),
+    )
     pair = embeddings.of(query), embeddings.of(gallery)
     similarity = -reranked_distance(*pair, inner_product_blocks, top_ranked, 8, 3, 0.4)
     excluded = sysu_mm01.excluded_pairs(camera[query], camera[gallery])
@@ -416,7 +419,9 @@ def test_ranked_lists_are_those_of_the_first_draw(project):
         lists = pd.read_csv(f"data/rankings/{mode}.csv")
         assert list(lists.columns) == ["query", "rank", "gallery", "similarity", "correct"]
         gallery = sysu_mm01.gallery_rows(table, mode, 0)
-        assert lists["query"].unique().tolist() == sysu_mm01.query_rows(table, mode).tolist()
+        assert (
+            lists["query"].unique().tolist() == sysu_mm01.PROTOCOL.query_rows(table, mode).tolist()
+        )
         assert set(lists["gallery"]) <= set(gallery.tolist())
         cameras = table["camera"].to_numpy()
         met = cameras[lists["gallery"]]

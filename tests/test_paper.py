@@ -58,8 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_papers_setting_runs_dry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(checkpoint, "CHECKPOINTS", folder / ".ckpt")
-    for verb in (prepare, source, pseudo_label, train, evaluate):
-        verb.main()
+    for stage in (prepare, source, pseudo_label, train, evaluate):
+        stage.main()
     assert np.load("data/images/target/pixels.npy", mmap_mode="r").shape[1:] == (288, 144, 3)
     tensors, facts = load_tensors(Path("models/network.safetensors"))
     assert facts["architecture"] == "resnet50"

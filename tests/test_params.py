@@ -1,8 +1,10 @@
 """params.yaml: numbers as DVC writes them, and one clear line for every slip."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -10,7 +12,7 @@ from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.run import params
 from stages.parts.run.rendered import rendered_layout
 from stages.parts.run.settings import DATASETS, SECTIONS, Otla, Spcl, Train
-from tests.builders import ROOT, write_parameters
+from tests.builders import ROOT, parameters, write_parameters
 
 # The seven profiles of the first version, value by value, and what is written now in their place.
 FORMER = json.loads((ROOT / "tests/former_profiles.json").read_text())
@@ -109,8 +111,11 @@ SLIPS = {
     "otla.detla": (5, "otla.detla is not a parameter; did you mean otla.delta?"),
     "otla.delta": (-1, "otla.delta: -1.0 is not a number above 0"),
     "otla.solver": ("simplex", "otla.solver: 'simplex' is not one of newton, sinkhorn, released"),
-    "otla.stop": ("change", "otla.stop is now otla.solver: released"),
-    "data.layout": ("folder", "data.layout is now dataset"),
+    "otla.stop": (
+        "change",
+        "otla.stop is now part of `otla.solver` (`change` is `released`); delete it",
+    ),
+    "data.layout": ("folder", "data.layout is now `dataset`"),
     "train.epochs": ("ten", "train.epochs: 'ten' is not a whole number"),
     "train.milestones": (5, "train.milestones: 5 is not a list"),
     "den.enabled": (1, "den.enabled: 1 is not true or false"),
@@ -130,11 +135,21 @@ SLIPS = {
     "profiles.small.sysu_mm01": (..., "profiles.small.sysu_mm01 is missing"),
     "profiles.small.all.spcl.epochs": (
         None,
-        "spcl.epochs and profiles.small.sysu_mm01.spcl.epochs and profiles.small.all.spcl.epochs "
-        "are all empty",
+        "no value in spcl.epochs and profiles.small.sysu_mm01.spcl.epochs and "
+        "profiles.small.all.spcl.epochs, expected one",
     ),
+    "evaluate.trials": (None, "no value in evaluate.trials, expected one"),
+    "profiles.paper.all.spcl.k1": ("x", "profiles.paper.all.spcl.k1: 'x' is not a whole number"),
+    "profiles.small.all.train.setting": (
+        "supervised",
+        "profiles.small.all.train.setting has no effect; write it as train.setting",
+    ),
+    "profiles.small.all.spcl.source": ("none", "has no effect; write it as spcl.source"),
+    "otla.tolerance": (10**400, "otla.tolerance: the number is too large"),
+    "images": ([], "images: expected keys, found []"),
+    "profiles": ({1: {}}, "profiles: 1 is not the name of a scale"),
     "seed ": (0, "seed  is not a parameter"),
-    "profiles": (..., "profiles is missing"),
+    "profiles ": ({}, "profiles  is not a parameter; did you mean profiles?"),
 }
 
 
@@ -145,6 +160,52 @@ def test_a_slip_is_named_in_one_line(tmp_path: Path, name: str) -> None:
         params.load(write_parameters(tmp_path, {name: value}))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_of_a_former_version_is_told_what_to_write_now(tmp_path: Path) -> None:
+    """Also where it lacks what has come since."""
+    changes = {"dataset": "synthetic", "scale": ..., "profiles": ...}
+    with pytest.raises(params.ParameterError, match="'synthetic' is now dataset: sysu_mm01 and"):
+        params.load(write_parameters(tmp_path, changes))
+    for name in ("scale", "profiles"):
+        with pytest.raises(params.ParameterError, match=f"{name} is missing"):
+            params.load(write_parameters(tmp_path, {name: ...}))
+
+
+WRONG = (None, True, 1, -1, 10**400, 0.5, "", "x", [], [[]], ["x"], {}, {1: 2}, {"x": None})
+
+
+def test_whatever_the_tree_holds_is_accepted_or_refused() -> None:
+    """Any value in the place of any node, also of the profiles."""
+
+    def nodes(tree: dict, way: tuple = ()) -> list[tuple]:
+        found = [(*way, key) for key in tree]
+        for key, value in tree.items():
+            found += nodes(value, (*way, key)) if isinstance(value, dict) else []
+        return found
+
+    random = np.random.default_rng(0)
+    for way in nodes(parameters()):
+        for value in random.choice(len(WRONG), 3, replace=False):
+            tree = parameters()
+            node = tree
+            for key in way[:-1]:
+                node = node[key]
+            node[way[-1]] = WRONG[value]
+            with suppress(params.ParameterError):
+                params.check(tree)
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: [1", b"seed: 2020-13-45", b"seed: 0b_", b"\xff\xfe", b"[" * 3000], ids=str
+)
+def test_what_is_no_yaml_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(params.ParameterError, match=r"is not valid YAML|cannot be read as text"):
+        params.load(path)
+    with pytest.raises(params.ParameterError, match="cannot be read as text"):
+        params.load(tmp_path)
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

@@ -232,8 +232,8 @@ def test_bad_input_ends_in_one_line_and_costs_nothing(
     output = repository.run("dvc", "exp", "run", "-S", change, fails=True)
     assert message in output
     assert "Traceback" not in output
-    repository.restore()
     assert repository.read("models/network.safetensors") == before
+    repository.restore()
 
 
 def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: Path) -> None:

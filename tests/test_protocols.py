@@ -91,7 +91,7 @@ def test_sysu_selections_of_the_reference(gold, mode):
         image = sysu_image(int(camera.removeprefix("cam")), int(person), 0, split)
         images.append((path, *image[1:]))
     table = make_table(images)  # in the shuffled order of the files
-    query = table.iloc[sysu_mm01.query_rows(table, mode)]
+    query = table.iloc[sysu_mm01.PROTOCOL.query_rows(table, mode)]
     assert sorted(query["path"]) == sorted(expected[f"query_{mode}"].tolist())
     for trial, selected in enumerate(expected[f"gallery_{mode}"]):
         rows = sysu_mm01.gallery_rows(table, mode, trial)
@@ -106,7 +106,7 @@ def test_sysu_selections_of_the_reference(gold, mode):
 @pytest.mark.parametrize(("mode", "count"), [("all", 301), ("indoor", 112)])
 def test_sysu_published_counts(official_table, mode, count):
     path = OFFICIAL / "rand_perm_cam.mat"
-    assert len(sysu_mm01.query_rows(official_table, mode)) == 3803
+    assert len(sysu_mm01.PROTOCOL.query_rows(official_table, mode)) == 3803
     assert len(sysu_mm01.gallery_rows(official_table, mode, 0)) == count
     for trial in (0, 9):
         rows = sysu_mm01.gallery_rows(official_table, mode, trial, 1, "official", path)
@@ -159,7 +159,10 @@ def test_sysu_camera_3_never_meets_camera_2():
     expected = [[False, True, False, False], [False] * 4, [False, True, False, False]]
     assert sysu_mm01.excluded_pairs(queries, gallery).tolist() == expected
     table = small_sysu()
-    query, rows = sysu_mm01.query_rows(table, "all"), sysu_mm01.gallery_rows(table, "all", 0)
+    query, rows = (
+        sysu_mm01.PROTOCOL.query_rows(table, "all"),
+        sysu_mm01.gallery_rows(table, "all", 0),
+    )
     cameras = table["camera"].to_numpy()
     expected = (cameras[query][:, None] == 3) & (cameras[rows] == 2)
     np.testing.assert_array_equal(SYSU.excluded(table, query, rows), expected)
@@ -292,7 +295,10 @@ def test_validation_identities_by_the_same_protocol():
     table = with_validation()
     view = apply_split("sysu_mm01", table, "val")
     assert view["row"].tolist() == table["row"].tolist()
-    query, gallery = sysu_mm01.query_rows(view, "all"), sysu_mm01.gallery_rows(view, "all", 0)
+    query, gallery = (
+        sysu_mm01.PROTOCOL.query_rows(view, "all"),
+        sysu_mm01.gallery_rows(view, "all", 0),
+    )
     assert set(table["split"].iloc[[*query, *gallery]]) == {"val"}
     expected = [(person, camera) for person in (5, 7) for camera in (3, 3, 6, 6)]
     assert sorted(places(table, query)) == expected

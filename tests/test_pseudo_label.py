@@ -798,7 +798,7 @@ def test_images_that_do_not_divide_by_the_batch(project):
     [
         (
             {"k1": 73},
-            r"spcl\.k1: 73 neighbours exceed the 72 visible training images of "
+            r"spcl\.k1: 73 neighbors exceed the 72 visible training images of "
             r"data/images/target/table\.csv",
         ),
         ({"k2": 7}, r"spcl\.k2: 7 exceeds spcl\.k1, 6"),

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -318,21 +319,29 @@ def test_a_checkpoint_is_kept_by_key_until_it_is_deleted():
     assert one.load() is None
 
 
+def second(module: ModuleType) -> ModuleType:
+    """A second copy of a module, imported now."""
+    spec = importlib.util.spec_from_file_location("fresh", module.__file__)
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    return fresh
+
+
 def test_checkpoints_lie_in_the_user_s_checkout_when_dvc_runs_in_a_copy(monkeypatch):
     """DVC_ROOT is read when the module is imported, so a second copy of it is."""
-    assert checkpoint.__dict__["ROOT"] / ".ckpt" == Path(".ckpt")
     for root, wanted in (("/user", "/user"), (None, "")):
         if root:
             monkeypatch.setenv("DVC_ROOT", root)
         else:
             monkeypatch.delenv("DVC_ROOT", raising=False)
-        spec = importlib.util.spec_from_file_location("fresh", files.__file__)
-        fresh = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(fresh)
+        fresh = second(files)
         assert Path(wanted) == fresh.ROOT
         assert fresh.resolve("a/b") == Path(wanted, "a/b")
         assert fresh.resolve("/absolute/path") == Path("/absolute/path")
         assert Path("logs") == fresh.LOGS
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "ROOT", fresh.ROOT)
+            assert Path(wanted, ".ckpt") == second(checkpoint).CHECKPOINTS
 
 
 def test_a_path_that_is_here_goes_before_the_users_checkout(here, monkeypatch):

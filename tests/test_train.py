@@ -784,4 +784,7 @@ def test_weights_that_are_not_finite_end_in_no_labels(project, monkeypatch):
 
 def test_a_transport_that_stops_early_is_said(project, capsys):
     project.run(otla__solver="sinkhorn", otla__max_iterations=1, otla__tolerance=1e-12)
-    assert "train: transport stopped after 1 iterations at " in capsys.readouterr().out
+    assert (
+        "train: transport (sinkhorn) stopped after 1 iterations without reaching otla.tol"
+        in capsys.readouterr().out
+    )

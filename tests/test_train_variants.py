@@ -197,8 +197,19 @@ def test_slack_lets_the_label_shares_follow_the_predictions(project):
     np.testing.assert_array_equal(state.labels.counts[-1, 0], state.labels.counts[-1, 1])
 
 
-def test_the_estimate_survives_an_interruption(project, monkeypatch):
-    changes = {"otla__label_prior": "estimated", "otla__delta": 5.0}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"otla__label_prior": "estimated", "otla__delta": 5.0},
+        {"otla__label_lag": 1, "otla__infrared_from_epoch": 0, "otla__predict": "visited"},
+        {"train__selection": "validation"},
+        {"train__setting": "supervised"},
+    ],
+    ids=str,
+)
+def test_every_state_survives_an_interruption(project, monkeypatch, changes):
+    if "train__selection" in changes:
+        hold_out(project)
     expected = project.run(**changes)
     save = Checkpoint.save
 

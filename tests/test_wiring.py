@@ -9,9 +9,10 @@ import yaml
 from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.assignment.transport import SOLVERS
 from stages.parts.network.backbone import ARCHITECTURES
-from stages.parts.run import settings
+from stages.parts.run import rendered, settings
 from stages.parts.run.settings import PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
 from stages.prepare.readers import SOURCES, TARGETS
+from stages.synthesize.trees import LAYOUTS
 from stages.train.assignment import ASSIGNMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +104,7 @@ def test_every_code_dependency_is_used(name: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_imports_point_downwards(path: Path) -> None:
-    """Verbs import parts; no verb imports a verb, no part a verb or another part."""
+    """Stages import parts; no stage imports a stage, no part a stage or another part."""
     owner = path.relative_to(ROOT / "stages").parts
     home = owner[:2] if owner[0] == "parts" else owner[:1]
     for other in imports(path):
@@ -127,8 +128,11 @@ def test_settings_hold_types_and_ranges_only() -> None:
         assert isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.ClassDef), (
             node.lineno
         )
+        if isinstance(node, ast.Assign):
+            assert not any(isinstance(part, ast.Call) for part in ast.walk(node)), node.lineno
         if isinstance(node, ast.ClassDef):
             assert all(isinstance(line, ast.AnnAssign) for line in node.body), node.name
+            assert [ast.unparse(each) for each in node.decorator_list] == ["dataclass(frozen=True)"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -136,10 +140,34 @@ def test_stages_use_settings_as_types_only(path: Path) -> None:
     """A constant of settings.py that a stage computes with would be a dependency."""
     if path.name == "params.py":
         return
-    kinds = {kind.__name__ for kind in SECTIONS.values()}
+    kinds = {kind.__name__ for kind in SECTIONS.values()} | {"SECTIONS"}  # all of them: report
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.endswith(".settings") for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module == "stages.parts.run":
+            assert "settings" not in {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module == "stages.parts.run.settings":
-            assert {alias.name for alias in node.names} <= kinds | {"SECTIONS"}
+            assert {alias.name for alias in node.names} <= kinds
+
+
+def read_by(path: Path) -> set[str]:
+    """The parameters and sections that an entry point reads from the tree of params.yaml."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "tree":
+            found.add(ast.literal_eval(node.slice))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "params.section":
+            section, kind = ast.literal_eval(node.args[1]), ast.unparse(node.args[2])
+            assert kind == section.capitalize()
+            found.add(section)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "report"])
+def test_a_stage_lists_what_it_reads(name: str) -> None:
+    """By section; `report` reads and lists everything."""
+    params = {param for param in STAGES[name]["params"] if not param.startswith("profiles")}
+    assert read_by(entry(name)) == {param.split(".")[0] for param in params}
 
 
 def test_tables_and_settings_have_the_same_names() -> None:
@@ -149,6 +177,8 @@ def test_tables_and_settings_have_the_same_names() -> None:
     assert set(SOLVERS) == set(settings.SOLVERS)
     assert {*SOURCES, "none"} == set(settings.SOURCES)
     assert set(TARGETS) == set(PROTOCOLS) == set(settings.DATASETS)
+    assert set(rendered.RENDERED) == set(settings.RENDERED)
+    assert set(LAYOUTS) == {*rendered.RENDERED, *SOURCES} - {"folder"}
 
 
 def leaves(tree: dict, prefix: str = "") -> set[str]:
@@ -167,8 +197,11 @@ def listed() -> set[str]:
 def test_every_parameter_reaches_a_stage() -> None:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     del tree["profiles"]
+    computing = {
+        param for name, stage in STAGES.items() if name != "report" for param in stage["params"]
+    }
     for leaf in leaves(tree):
-        is_listed = any(leaf == param or leaf.startswith(param + ".") for param in listed())
+        is_listed = any(leaf == param or leaf.startswith(param + ".") for param in computing)
         assert is_listed, f"no stage depends on {leaf}"
 
 

@@ -24,11 +24,6 @@ from stages.parts.matlab import permutations as read_permutations
 CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 
 
-def query_rows(table: pd.DataFrame, mode: str) -> np.ndarray:
-    """Return the rows (Q,) int64 of all queries, ascending; the same in both modes."""
-    return PROTOCOL.query_rows(table, mode)
-
-
 def gallery_rows(
     table: pd.DataFrame,
     mode: str,

@@ -70,7 +70,7 @@ def main() -> None:
 
     sections = (method.spcl, network_settings, device_settings)
     used = parameters(sections, method.seed)
-    used |= {"train.selection": train.selection, "epochs": epochs}
+    used |= {"train.selection": train.selection, "epochs in all": epochs}
     checkpoint = open_checkpoint("pseudo_label", used, _inputs(network_settings))
     stored = load_state(checkpoint, epochs)
     history = stored.facts["history"] if stored else []

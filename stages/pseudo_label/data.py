@@ -35,7 +35,7 @@ class VisibleImages:
     @property
     def classes(self) -> int:
         """Number of different persons."""
-        return int(self.persons.max()) + 1 if len(self.persons) else 0
+        return int(self.persons.max()) + 1
 
     def resized(self, positions: np.ndarray, settings: Spcl, device: torch.device) -> Tensor:
         """Return images as float (B, 3, H, W), 0 to 255, in the size that stage 1 works on."""
@@ -203,7 +203,7 @@ def _clustering_faults(settings: Spcl, target: VisibleImages) -> list[tuple[bool
     return [
         (
             settings.k1 > len(target.rows),
-            f"spcl.k1: {settings.k1} neighbours exceed the {_visible(target)}",
+            f"spcl.k1: {settings.k1} neighbors exceed the {_visible(target)}",
         ),
         (settings.k2 > settings.k1, f"spcl.k2: {settings.k2} exceeds spcl.k1, {settings.k1}"),
         (

@@ -15,7 +15,7 @@ from stages.parts.run.settings import Otla
 
 
 class Assignment(NamedTuple):
-    """A label for each image."""
+    """A label for each image, on the CPU."""
 
     labels: Tensor  # (M,) int64
     confidence: Tensor  # (M,) float, 0 to 1
@@ -43,11 +43,12 @@ def by_transport(log_predictions: Tensor, prior: Tensor | None, settings: Otla) 
     )
     if not transport.converged:
         message(
-            f"train: transport stopped after {transport.iterations} iterations at an error of "
-            f"{transport.error:.1e} of the label marginal, wanted {settings.tolerance:.1e} "
-            f"(otla.tolerance, otla.solver {settings.solver})"
+            f"train: transport ({settings.solver}) stopped after {transport.iterations} iterations "
+            f"without reaching otla.tolerance {settings.tolerance:.1e}; the error of the label "
+            f"marginal is {transport.error:.1e}"
         )
-    return Assignment(transport.labels.cpu(), transport.confidence, transport.iterations)
+    confidence = transport.confidence.cpu()
+    return Assignment(transport.labels.cpu(), confidence, transport.iterations)
 
 
 def by_argmax(log_predictions: Tensor, prior: Tensor | None, settings: Otla) -> Assignment:

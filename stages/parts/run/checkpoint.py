@@ -71,7 +71,10 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        tensors, facts = load_tensors(self.path)
+        try:
+            tensors, facts = load_tensors(self.path)
+        except InputError as error:
+            raise InputError(f"{error}; delete it to start afresh") from None
         differing = self._differing(facts)
         if differing:
             raise InputError(
@@ -84,16 +87,23 @@ class Checkpoint:
         lines = []
         for path in sorted(CHECKPOINTS.glob(f"{self.stage}-*.safetensors")):
             if path != self.path:
-                differing = self._differing(load_facts(path)) or "other input files or code"
-                lines.append(f"not going on from {path}: {differing}")
+                lines.append(f"not going on from {path}: {self._reason(path)}")
         return lines
 
     def delete(self) -> None:
         """Forget the state: the stage has finished."""
         self.path.unlink(missing_ok=True)
 
-    def _differing(self, facts: dict[str, Any]) -> str:
-        if "parameters" not in facts:
+    def _reason(self, path: Path) -> str:
+        """Return why the state at `path` is not used."""
+        try:
+            facts = load_facts(path)
+        except InputError:
+            return "it is not readable"
+        return self._differing(facts) or "other input files or code"
+
+    def _differing(self, facts: Any) -> str:
+        if not isinstance(facts, dict) or "parameters" not in facts:
             return "it names no parameters"
         there, wanted = facts["parameters"], self.parameters
         return ", ".join(

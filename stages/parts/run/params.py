@@ -24,15 +24,17 @@ Tree = dict[str, Any]
 FILE = Path("params.yaml")
 GENERAL = ("seed", "dataset", "scale", "profiles")
 
-# What people wrote in earlier versions → what to write now.
+# Leaves that no profile may have: the stages that read them do not list these profiles.
+NOT_IN_PROFILES = ("spcl.source", "train.setting", "train.selection")
+# What people wrote in earlier versions, and what to write now.
 FORMER_DATASETS = {
     "synthetic": "dataset: sysu_mm01 and scale: small",
     "synthetic_regdb": "dataset: regdb and scale: small",
     "synthetic_llcm": "dataset: llcm and scale: small",
 }
 FORMER_KEYS = {
-    "data.layout": "dataset",
-    "otla.stop": "otla.solver: released",
+    "data.layout": "`dataset`",
+    "otla.stop": "part of `otla.solver` (`change` is `released`); delete it",
 }
 
 
@@ -66,11 +68,13 @@ def load(path: Path = FILE) -> Tree:
         ParameterError: as `check`, and if there is no such file or it is not YAML.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParameterError(
             f"{path} is not here; start this in the folder that holds it"
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} cannot be read as text: {error}") from None
     return check(parse(text, str(path)))
 
 
@@ -78,7 +82,7 @@ def parse(text: str, name: str = str(FILE)) -> Any:
     """Return what a YAML 1.2 text stands for. Error messages call it `name`."""
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParameterError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -91,6 +95,7 @@ def check(tree: Any) -> Tree:
     if not isinstance(tree, dict):
         raise ParameterError(f"{FILE}: expected sections, found {type(tree).__name__}")
     _refuse_unknown("", tree, (*GENERAL, *SECTIONS))
+    _refuse_former_dataset(tree.get("dataset"))
     for name in GENERAL:
         if name not in tree:
             raise ParameterError(f"{FILE}: {name} is missing")
@@ -99,6 +104,7 @@ def check(tree: Any) -> Tree:
     if not isinstance(tree["profiles"], dict):
         raise ParameterError(f"{FILE}: profiles: expected scales, found {tree['profiles']!r}")
     _refuse_other("dataset", tree["dataset"], DATASETS)
+    _refuse_unnamed_scales(tree["profiles"])
     _refuse_other("scale", tree["scale"], tree["profiles"])
     for scale, profile in tree["profiles"].items():
         _check_profile(scale, profile)
@@ -114,13 +120,14 @@ def section(tree: Tree, name: str, kind: type[Settings]) -> Settings:
         ParameterError: names the parameter that is missing or out of range.
     """
     hints = typing.get_type_hints(kind, include_extras=True)
-    _refuse_unknown(f"{name}.", tree.get(name) or {}, hints)
+    if tree.get(name) is not None:
+        _refuse_unknown(f"{name}.", tree[name], hints)
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]
         value, place = _lookup(tree, name, field.name)
         if value is None and not accepts_empty(hints[field.name]):
             places = " and ".join(f"{place}.{field.name}" for place, _ in _places(tree, name))
-            raise ParameterError(f"{FILE}: {places} are all empty, expected a value in one of them")
+            raise ParameterError(f"{FILE}: no value in {places}, expected one")
         try:
             values[field.name] = read_value(value, hints[field.name])
         except ValueError as error:
@@ -135,9 +142,9 @@ def _places(tree: Tree, name: str) -> Iterator[tuple[str, Tree]]:
     """Yield the places of a section's values, the first one first: the path and the leaves."""
     scale = tree["scale"]
     yield name, tree.get(name) or {}
-    for group in (tree["dataset"], "all"):
-        sections = tree["profiles"][scale].get(group) or {}
-        yield f"profiles.{scale}.{group}.{name}", sections.get(name) or {}
+    for group, names in ((tree["dataset"], PROFILE_OF_ONE), ("all", PROFILE_OF_ALL)):
+        if name in names:
+            yield f"profiles.{scale}.{group}.{name}", tree["profiles"][scale][group][name]
 
 
 def _lookup(tree: Tree, name: str, leaf: str) -> tuple[Any, str]:
@@ -154,8 +161,21 @@ def _check_profile(scale: str, profile: Any) -> None:
         names = PROFILE_OF_ALL if group == "all" else PROFILE_OF_ONE
         _check_keys(f"profiles.{scale}.{group}.", sections, names)
         for name, leaves in sections.items():
-            known = [field.name for field in fields(SECTIONS[name])]
-            _refuse_unknown(f"profiles.{scale}.{group}.{name}.", leaves, known)
+            _check_leaves(f"profiles.{scale}.{group}.{name}.", name, leaves)
+
+
+def _check_leaves(prefix: str, name: str, leaves: Any) -> None:
+    """Refuse a leaf of a profile that is unknown, out of range, or not for profiles."""
+    hints = typing.get_type_hints(SECTIONS[name], include_extras=True)
+    _refuse_unknown(prefix, leaves, hints)
+    for leaf, value in leaves.items():
+        if f"{name}.{leaf}" in NOT_IN_PROFILES:
+            raise ParameterError(f"{FILE}: {prefix}{leaf} has no effect; write it as {name}.{leaf}")
+        try:
+            if value is not None:
+                read_value(value, hints[leaf])
+        except ValueError as error:
+            raise ParameterError(f"{FILE}: {prefix}{leaf}: {error}") from None
 
 
 def _check_keys(prefix: str, node: Any, names: Iterable[str]) -> None:
@@ -166,9 +186,18 @@ def _check_keys(prefix: str, node: Any, names: Iterable[str]) -> None:
             raise ParameterError(f"{FILE}: {prefix}{name} is missing, expected at least {{}}")
 
 
-def _refuse_other(name: str, value: Any, choices: Iterable[str]) -> None:
+def _refuse_former_dataset(value: Any) -> None:
     if isinstance(value, str) and value in FORMER_DATASETS:
-        raise ParameterError(f"{FILE}: {name}: {value!r} is now {FORMER_DATASETS[value]}")
+        raise ParameterError(f"{FILE}: dataset: {value!r} is now {FORMER_DATASETS[value]}")
+
+
+def _refuse_unnamed_scales(profiles: dict[Any, Any]) -> None:
+    for scale in profiles:
+        if not isinstance(scale, str):
+            raise ParameterError(f"{FILE}: profiles: {scale!r} is not the name of a scale")
+
+
+def _refuse_other(name: str, value: Any, choices: Iterable[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ParameterError(f"{FILE}: {name}: {value!r} is not one of {', '.join(choices)}")
 

@@ -5,22 +5,23 @@ from pathlib import Path
 from stages.parts.run.files import resolve
 
 FOLDER = Path("data/synthetic")
+RENDERED = ("sysu_mm01", "regdb", "llcm")  # data sets that the stage `synthesize` can render
 
 
 def rendered_layout(dataset: str, scale: str, layout: str | None) -> str:
     """Return what the stage `synthesize` renders: a layout, `sources` or `none`.
 
     Args:
-        dataset: the parameter of that name. Images of one's own (`folder`) are not rendered, but
-            the labeled sources beside them are.
+        dataset: the parameter of that name. A data set that cannot be rendered (`folder`) still
+            has rendered sources.
         scale: the parameter of that name. Scale `small` has rendered images.
-        layout: `synthesize.layout`, which goes before both if it is not empty.
+        layout: `synthesize.layout`. If it is not empty, it has priority over both.
     """
     if layout is not None:
         return layout
     if scale != "small":
         return "none"
-    return "sources" if dataset == "folder" else dataset
+    return dataset if dataset in RENDERED else "sources"
 
 
 def is_rendered(root: str | Path) -> bool:

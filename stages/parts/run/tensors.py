@@ -47,7 +47,7 @@ def load_facts(path: Path) -> Any:
             return json.loads((opened.metadata() or {}).get("facts", "null"))
     except FileNotFoundError:
         raise InputError(f"{path} is not here") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}") from None
 
 

@@ -94,7 +94,7 @@ def run_epochs(
 
 
 def log_times(stage: str, figures: Figures, names: Iterable[str]) -> None:
-    """Append the times `names` of an epoch to `logs/<stage>_epochs.jsonl`; epoch 1 begins anew."""
+    """Append times of an epoch to `logs/<stage>_epochs.jsonl`; epoch 1 starts a new file."""
     times = {name: round(figures[name], 4) for name in names}
     line = {"epoch": figures["epoch"], **times}
     append_line(LOGS / f"{stage}_epochs.jsonl", line, anew=figures["epoch"] == 1)

@@ -88,7 +88,10 @@ def _split_hint(hint: Any) -> tuple[Any, Accepts | None]:
 
 def _typed(value: Any, kind: type) -> Any:
     if kind is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("the number is too large") from None
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise ValueError(f"{value!r} is not {names[kind]}")
