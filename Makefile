@@ -32,7 +32,7 @@ repro: .venv/installed ## run the pipeline (dvc repro) and print the result tabl
 check test: export OMP_WAIT_POLICY ?= PASSIVE
 
 check: lint ## lint and every quick test, in about a minute
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test: .venv/installed ## all tests, with the coverage of stages/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=95

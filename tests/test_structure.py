@@ -275,7 +275,7 @@ def test_the_real_structure_has_the_published_counts(official: Path) -> None:
 def test_both_gallery_draws_of_the_real_structure_have_the_published_sizes(official: Path) -> None:
     table = table_of(targets.sysu_mm01(replace(DEFAULTS, structure=str(official))))
     for mode, size in (("all", 301), ("indoor", 112)):
-        assert len(protocol.query_rows(table, mode)) == 3_803
+        assert len(protocol.PROTOCOL.query_rows(table, mode)) == 3_803
         drawn = {draws: [] for draws in ("agw", "official")}
         for draws, galleries in drawn.items():
             for trial in (0, 4, 9):
