@@ -14,3 +14,8 @@ report        all of the above                                metrics/report/ind
 Every stage also writes its figures to `metrics/`. `parts` holds what the stages are made of: things
 of the field that know neither stages nor one another. docs/code.md is the guide for developers.
 """
+
+from stages.parts.run import numerics
+
+# before numpy, torch and faiss are imported, which every other module of this package may do
+numerics.choose()

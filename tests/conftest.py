@@ -1,5 +1,8 @@
 """Fixtures for all tests."""
 
+# First: it chooses the kernels that numpy and torch take.
+import stages  # isort: skip  # noqa: F401
+
 import os
 from collections.abc import Callable
 from pathlib import Path

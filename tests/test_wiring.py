@@ -1,6 +1,7 @@
 """dvc.yaml against the code: a dependency that is missing there would serve stale results."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -165,9 +166,23 @@ def read_by(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "report"])
 def test_a_stage_lists_what_it_reads(name: str) -> None:
-    """By section; `report` reads and lists everything."""
+    """By section; `report` reads and lists everything.
+
+    The package reads `device` when it is imported: numerics are of every stage.
+    """
     params = {param for param in STAGES[name]["params"] if not param.startswith("profiles")}
-    assert read_by(entry(name)) == {param.split(".")[0] for param in params}
+    assert read_by(entry(name)) | {"device"} == {param.split(".")[0] for param in params}
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_function_that_differs_between_processors(path: Path) -> None:
+    """torch's square root and faiss's search on a CPU; numpy's and Python's roots are exact."""
+    text = path.read_text()
+    assert not re.search(r"torch\.(r?sqrt|cdist)\(|faiss\.knn\(", text)
+    roots = re.findall(r"(\w+|\W)\.r?sqrt_?\(", text)
+    assert set(roots) <= {"np", "math"}
+    for call in re.findall(r"optim\.Adam\(.*\)", text):
+        assert "fused=True" in call  # the other kernels take torch's root
 
 
 def test_tables_and_settings_have_the_same_names() -> None:

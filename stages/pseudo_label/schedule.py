@@ -27,7 +27,7 @@ def new_optimizer(network: Embedder, settings: Spcl) -> torch.optim.Optimizer:
     """Return Adam over everything that learns, with L2 decay on all of it, as in SpCL."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     rate, decay = settings.learning_rate, settings.weight_decay
-    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

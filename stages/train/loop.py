@@ -106,9 +106,8 @@ def new_state(
         {"params": backbone, "share": method.train.backbone_rate},
         {"params": new, "share": 1.0},
     ]
-    optimizer = torch.optim.Adam(
-        groups, lr=method.train.learning_rate, weight_decay=method.train.weight_decay
-    )
+    rate, decay = method.train.learning_rate, method.train.weight_decay
+    optimizer = torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
     return State(network, discriminator, optimizer, new_labels(data, method))
 
 

@@ -121,7 +121,7 @@ class FullDual:
     def root_shares(self, potentials: Tensor) -> Iterator[Tensor]:
         """Yield √r_n · q_nk of each block (B, C), float32; no digits cancel in its Gram matrix."""
         for rows, scores in self.scores(potentials):
-            roots = self.row_masses[rows].sqrt()
+            roots = self.row_masses[rows].pow(0.5)
             yield scores.softmax(dim=1).mul_(roots[:, None]).float()
 
     def scores(self, potentials: Tensor) -> Iterator[tuple[slice, Tensor]]:

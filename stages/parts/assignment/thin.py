@@ -90,7 +90,7 @@ class ThinDual:
             matters = shares > MATTERS
             row = piece.row[matters].long()
             column = piece.column[matters].long()
-            root_shares = shares[matters] * row_masses[row].sqrt()
+            root_shares = shares[matters] * row_masses[row].pow(0.5)
             entries = torch.bincount(row, minlength=len(row_masses))  # (B,)
             crowded = (entries > classes / CROWDED)[row]
             for chosen, products in ((~crowded, _pairwise_links), (crowded, _gram_links)):

@@ -7,6 +7,8 @@ from scipy.sparse import csc_array, csr_array, vstack
 from stages.parts.clustering import reciprocal
 from stages.parts.clustering.reciprocal import Floats, Integers
 
+PRODUCTS = 1 << 24  # of the search, at a time: 64 MiB
+
 
 def jaccard_similarity(
     embeddings: Floats, k1: int = 30, k2: int = 6, floor: float = 0.0
@@ -62,13 +64,36 @@ def jaccard_similarity(
 
 
 def _search(embeddings: Floats, neighbours: int) -> Integers:
-    """Return the nearest rows of each row (N, neighbours) int64, itself included."""
-    # The nearest of unit rows are those with the largest products.
+    """Return the nearest rows of each row (N, neighbours) int64, itself included, nearest first.
+
+    Of equal distances the lower row comes first. The nearest of unit rows are those with the
+    largest products. faiss makes the products but does not choose: its own search on a CPU gives
+    other bits on other processors.
+    """
     metric = faiss.METRIC_INNER_PRODUCT
     if faiss.get_num_gpus():
         resources = faiss.StandardGpuResources()
         return faiss.knn_gpu(resources, embeddings, embeddings, neighbours, metric=metric)[1]
-    return faiss.knn(embeddings, embeddings, neighbours, metric=metric)[1]
+    images = len(embeddings)
+    nearest = np.empty((images, neighbours), dtype=np.int64)
+    step = max(1, PRODUCTS // images)
+    for start in range(0, images, step):
+        block = slice(start, start + step)
+        products = faiss.pairwise_distances(embeddings[block], embeddings, metric)  # (b, N)
+        nearest[block] = _largest(products, neighbours)
+    return nearest
+
+
+def _largest(values: Floats, count: int) -> Integers:
+    """Return the columns of the `count` largest values of each row (b, count), largest first.
+
+    Of equal values the lower column comes first.
+    """
+    lowest = -np.partition(-values, count - 1, axis=1)[:, count - 1]  # (b,)
+    row, column = np.nonzero(values >= lowest[:, None])  # `count` or more of each row
+    order = np.lexsort((column, -values[row, column], row))
+    starts = np.searchsorted(row, np.arange(len(values)))  # (b,)
+    return column[order[starts[:, None] + np.arange(count)]]
 
 
 def _similarity(weights: csr_array, floor: float) -> csr_array:

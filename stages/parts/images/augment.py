@@ -97,8 +97,8 @@ def erase(
     count, _, height, width = images.shape
     share = torch.empty(count, RECTANGLES).uniform_(*area, generator=generator)
     ratio = _ratios(count, uniform_ratio, generator)
-    tall = (share * ratio * height * width).sqrt().round()  # (B, 10)
-    wide = (share / ratio * height * width).sqrt().round()  # (B, 10)
+    tall = (share * ratio * height * width).pow(0.5).round()  # (B, 10)
+    wide = (share / ratio * height * width).pow(0.5).round()  # (B, 10)
     place_y, place_x = torch.rand(2, count, generator=generator)  # (B,) each
     chosen = torch.rand(count, generator=generator) < chance
 

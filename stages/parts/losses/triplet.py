@@ -50,4 +50,5 @@ def _distances(x: Tensor) -> Tensor:
         x = x if x.dtype == torch.float64 else x.float()
         squares = x.square().sum(dim=1)
         squared = squares[:, None] + squares[None, :] - 2 * x @ x.T
-        return squared.clamp(min=1e-12).sqrt()
+        # not torch's root, which gives other bits on other processors (docs/reproducibility.md)
+        return squared.clamp(min=1e-12).pow(0.5)

@@ -50,6 +50,7 @@ class Device:
     name: str  # auto | cpu | cuda | cuda:1 …
     precision: Annotated[str, one_of("auto", "float32", "bfloat16")]
     threads: Annotated[int, between(1, 1024)]
+    numerics: Annotated[str, one_of("portable", "native")]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""Which kernels the libraries take: chosen before they are imported, from params.yaml."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import portable
+from stages.parts.run import numerics
+from tests.builders import ROOT, write_parameters
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in which nobody has chosen; it is put back afterwards."""
+    for name in (*numerics.PORTABLE, *numerics.THREADS, numerics.CHOSEN):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def chosen() -> dict[str, str]:
+    names = (*numerics.PORTABLE, *numerics.THREADS)
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def test_portable_fixes_kernels_and_threads(tmp_path: Path) -> None:
+    numerics.choose(write_parameters(tmp_path, {"device.threads": 3}))
+    assert chosen() == numerics.PORTABLE | dict.fromkeys(numerics.THREADS, "3")
+
+
+def test_native_leaves_the_choice_to_the_libraries(tmp_path: Path) -> None:
+    numerics.choose(write_parameters(tmp_path, {"device.numerics": "native"}))
+    assert chosen() == {}
+
+
+def test_a_child_process_does_not_inherit_the_choice_of_its_parent(tmp_path: Path) -> None:
+    """`python -m experiments … -S device.numerics=native`: the parent is portable."""
+    numerics.choose(write_parameters(tmp_path))
+    numerics.choose(write_parameters(tmp_path, {"device.numerics": "native"}))
+    assert chosen() == {}
+
+
+def test_other_machines_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics.platform, "machine", lambda: "aarch64")
+    numerics.choose(write_parameters(tmp_path))
+    assert chosen() == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"a: [1", b"device: 3", b"device:\n  threads: x"]
+)
+def test_a_file_that_says_nothing_is_portable(tmp_path: Path, content: bytes) -> None:
+    """What is wrong with it is said later, in one line."""
+    (tmp_path / "params.yaml").write_bytes(content)
+    numerics.choose(tmp_path / "params.yaml")
+    assert chosen() == numerics.PORTABLE
+    numerics.choose(tmp_path / "gone.yaml")
+    assert chosen() == numerics.PORTABLE
+
+
+def test_the_package_chooses_before_a_library_is_imported() -> None:
+    """Otherwise the libraries would have chosen already."""
+    code = "import stages, sys; print(*{'numpy', 'torch', 'faiss', 'scipy'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_without_an_emulator_the_benchmark_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(portable.shutil, "which", lambda name: None)
+    assert portable.main([]) == 0
+    assert "skipped: qemu-x86_64 is not on PATH" in capsys.readouterr().out
