@@ -4,6 +4,7 @@ ARCHITECTURES names them all. A new backbone is one more entry there, and its na
 `stages/parts/run/settings.py`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights, WeightsEnum, 
 from torchvision.models.resnet import BasicBlock
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Base of all backbones; a subclass gives the feature maps of its levels.
 
     Attributes:
@@ -25,9 +26,9 @@ class Backbone(nn.Module):
         self.architecture = architecture
         self.sizes = ARCHITECTURES[architecture].sizes
 
+    @abstractmethod
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the feature maps (B, C_l, H_l, W_l) of images (B, 3, H, W), level by level."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the global averages (B, C_0) … (B, C_L) of the levels of images (B, 3, H, W)."""
