@@ -58,7 +58,7 @@ def store(folder: Path, images: Images, height: int = 32, width: int = 16) -> Im
     The upper half of a picture has one color, the lower half the other; infrared ones are gray.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "row": row,
             "path": f"cam{camera}/{person:04d}/{row:04d}.jpg",

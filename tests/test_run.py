@@ -30,6 +30,7 @@ from stages.parts.run.files import (
     write_json,
     write_text,
 )
+from stages.parts.run.settings import Device
 from stages.parts.run.stage import InputError, run_stage
 from stages.parts.run.tensors import load_tensors, save_tensors
 
@@ -83,22 +84,57 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_the_number_of_threads_is_the_parameter(threads):
-    for count in (1, 2):
-        assert open_device("cpu", count) == torch.device("cpu")
-        assert torch.get_num_threads() == count
+def device(name: str, threads: int = 1, precision: str = "auto") -> torch.device:
+    """`open_device` with these values of the section `device`."""
+    return open_device(Device(name, precision, threads, numerics="portable"))
 
 
-def test_auto_is_the_gpu_where_there_is_one(threads, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert open_device("auto", 1).type == "cpu"
+@pytest.fixture
+def kernels(monkeypatch):
+    """One pretended GPU; the kernels that it takes are put back."""
+    convolution, product = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = convolution.fp32_precision, product.fp32_precision
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    assert open_device("auto", 1).type == "cuda"
-    assert torch.backends.cudnn.deterministic
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    torch.use_deterministic_algorithms(False)
+    convolution.fp32_precision, product.fp32_precision = before
+
+
+def test_the_number_of_threads_is_the_parameter(threads):
+    for count in (1, 2):
+        assert device("cpu", count) == torch.device("cpu")
+        assert torch.get_num_threads() == count
+
+
+def test_auto_is_the_gpu_where_there_is_one(threads, kernels, monkeypatch):
+    assert device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device("auto").type == "cpu"
+
+
+def test_on_a_gpu_kernels_are_deterministic_and_without_tf32(threads, kernels):
+    device("cuda")
+    assert torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+
+
+def test_tf32_is_for_convolutions_and_on_demand(threads, kernels):
+    device("cuda", precision="tf32")
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_on_the_cpu_nothing_is_switched(threads, kernels):
+    device("cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.benchmark
 
 
 @pytest.mark.parametrize(
@@ -106,14 +142,14 @@ def test_auto_is_the_gpu_where_there_is_one(threads, monkeypatch):
 )
 def test_an_unknown_device_is_one_line(threads, name, words):
     with pytest.raises(ValueError, match=f"params.yaml: device.name: {words}"):
-        open_device(name, 1)
+        device(name)
 
 
 @pytest.mark.parametrize(("name", "there"), [("cuda", 0), ("cuda:1", 1), ("cuda:0", 0)])
 def test_a_gpu_that_is_not_there_is_one_line(threads, monkeypatch, name, there):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     with pytest.raises(ValueError, match=f"device.name: '{name}', but {there} GPUs are here"):
-        open_device(name, 1)
+        device(name)
 
 
 def test_bfloat16_is_for_gpus_that_have_it_or_on_demand(monkeypatch):

@@ -73,7 +73,7 @@ def embed_images(
     Raises:
         InputError: Names the first image whose output is not finite.
     """
-    place = open_device(device.name, device.threads)
+    place = open_device(device)
     network = stored.network.to(place)
     network.half_precision = uses_bfloat16(place, device.precision)
     embed = network if settings.features == "after" else partial(_features_before_neck, network)

@@ -60,7 +60,7 @@ def main() -> None:
     train = params.section(tree, "train", Train)
     network_settings = params.section(tree, "network", Network)
     device_settings = params.section(tree, "device", Device)
-    device = open_device(device_settings.name, device_settings.threads)
+    device = open_device(device_settings)
     data = _training_set(method.spcl.source, train.selection)
     start = _start(network_settings, method.seed)
     start.half_precision = uses_bfloat16(device, device_settings.precision)

@@ -63,7 +63,7 @@ def main() -> None:
     )
     network_settings = params.section(tree, "network", Network)
     device_settings = params.section(tree, "device", Device)
-    device = open_device(device_settings.name, device_settings.threads)
+    device = open_device(device_settings)
     data = training_set(ImageStore(IMAGES), VISIBLE_LABELS, method.train)
     network = start_network(network_settings, data, method.seed)
     network.half_precision = uses_bfloat16(device, device_settings.precision)

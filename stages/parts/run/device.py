@@ -1,18 +1,28 @@
 """On which device tensors are and in which precision: the same code for a CPU and a GPU."""
 
+import os
+
 import torch
 
+from stages.parts.run.settings import Device
 
-def open_device(name: str, threads: int) -> torch.device:
-    """Return the device called `name`, and give the CPU a fixed number of threads.
+# With this workspace cuBLAS adds up in the same order in every run, also on several streams.
+WORKSPACE = ":4096:8"
 
-    Sums depend on the number of threads, so it is a parameter and not what the machine has. The
-    name is auto (a GPU if there is one), cpu, cuda or cuda:<number>.
+
+def open_device(chosen: Device) -> torch.device:
+    """Return the device of the section `device`, and fix what its results depend on.
+
+    Sums depend on the number of the CPU's threads, so it is a parameter and not what the machine
+    has. On a GPU only deterministic kernels run: an operation without one ends in an error. TF32,
+    which rounds the factors of a convolution to 10 bits, is used if `device.precision` asks for it.
+    Matrix products are float32 in any case: losses, memory and transport need all their bits.
 
     Raises:
         ValueError: for a name that torch does not know, or for a GPU that is not there.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(chosen.threads)
+    name = chosen.name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     where = f"params.yaml: device.name: {name!r}"
@@ -24,9 +34,20 @@ def open_device(name: str, threads: int) -> torch.device:
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise ValueError(f"{where}, but {count} GPUs are here")
-        torch.backends.cudnn.benchmark = False  # the choice of algorithm would depend on timings
-        torch.backends.cudnn.deterministic = True
+        _fix_kernels(chosen.precision)
     return device
+
+
+def _fix_kernels(precision: str) -> None:
+    """Let CUDA's libraries take the same kernels in every run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # read at the first product
+    torch.use_deterministic_algorithms(True)
+    # nothing reads memory before it is written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False  # the choice of a kernel would depend on timings
+    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    convolution.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def uses_bfloat16(device: torch.device, precision: str) -> bool:

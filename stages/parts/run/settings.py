@@ -48,7 +48,7 @@ class Network:
 @dataclass(frozen=True)
 class Device:
     name: str  # auto | cpu | cuda | cuda:1 …
-    precision: Annotated[str, one_of("auto", "float32", "bfloat16")]
+    precision: Annotated[str, one_of("auto", "float32", "tf32", "bfloat16")]
     threads: Annotated[int, between(1, 1024)]
     numerics: Annotated[str, one_of("portable", "native")]
 
