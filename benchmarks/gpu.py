@@ -126,6 +126,7 @@ def training(store: ImageStore, labels: Path, size: Size, steps: int) -> None:
     sections = {name: settings(name, changes) for name in ("train", "den", "otla", "pal")}
     method = Method(**sections, seed=0)
     data = training_set(store, labels, method.train)
+    store.keep(np.arange(size.images), opened("float32"))
     losses = {}
     for precision in ("float32", "tf32", "bfloat16") if HAS_GPU else ("float32",):
         figures, losses[precision] = train_steps(data, method, size, precision)

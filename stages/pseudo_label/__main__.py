@@ -62,6 +62,8 @@ def main() -> None:
     device_settings = params.section(tree, "device", Device)
     device = open_device(device_settings)
     data = _training_set(method.spcl.source, train.selection)
+    for images in filter(None, (data.source, data.target)):
+        images.store.keep(images.rows, device)
     start = _start(network_settings, method.seed)
     start.half_precision = uses_bfloat16(device, device_settings.precision)
     start.to(device)

@@ -18,7 +18,8 @@ from stages.parts.run import seeds
 from stages.parts.run.checkpoint import Stored, optimizer_tensors, restore_optimizer
 from stages.parts.run.console import progress
 from stages.parts.run.tensors import with_prefix, without_prefix
-from stages.parts.run.training import Figures, Means, check_finite
+from stages.parts.run.training import Figures, Means
+from stages.parts.upload import upload
 from stages.pseudo_label.data import WARM_UP, Method, TrainingSet, joint_batches
 from stages.pseudo_label.schedule import epoch_title, learning_rate, new_optimizer, set_rate
 
@@ -80,14 +81,13 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
     batches = joint_batches(data, method, None, draw, device)
     title = epoch_title(epoch, settings)
     for images, indices in progress(batches, title, "step", settings.steps):
-        labels = indices[0].to(device)  # (B,)
+        labels = upload(indices[0], device)  # (B,)
         loss = source_loss(state.network, images, labels)
+        means.add({"loss_source": loss})
 
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        check_finite(loss, {"loss_source": loss}, means.steps + 1)
         state.optimizer.step()
-        means.add({"loss_source": loss})
     losses = means.of(("loss_source", "loss_target"))
     figures = {"phase": WARM_UP, **losses, "learning_rate": rate}
     return figures, {"cluster_seconds": 0.0, "train_seconds": time.perf_counter() - started}

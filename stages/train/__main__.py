@@ -65,6 +65,7 @@ def main() -> None:
     device_settings = params.section(tree, "device", Device)
     device = open_device(device_settings)
     data = training_set(ImageStore(IMAGES), VISIBLE_LABELS, method.train)
+    data.store.keep(np.concatenate([data.visible_rows, data.infrared_rows]), device)
     network = start_network(network_settings, data, method.seed)
     network.half_precision = uses_bfloat16(device, device_settings.precision)
     state = new_state(network, data, method, device)

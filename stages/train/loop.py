@@ -23,7 +23,8 @@ from stages.parts.run.checkpoint import (
 from stages.parts.run.console import progress
 from stages.parts.run.settings import Den, Train
 from stages.parts.run.tensors import with_prefix, without_prefix
-from stages.parts.run.training import Figures, Means, check_finite, run_epochs
+from stages.parts.run.training import Figures, Means, run_epochs
+from stages.parts.upload import upload
 from stages.train.data import Method, TrainingSet, augmented
 from stages.train.labels import (
     AssignmentState,
@@ -234,19 +235,18 @@ def train_epoch(
     for visible, infrared, label in progress(steps, title, "step", len(batches.labels)):
         images = torch.cat([augment(visible, gray=True), augment(infrared, gray=False)])
         images = images.contiguous(memory_format=torch.channels_last)  # (2B, 3, H, W)
-        labels = torch.from_numpy(label).to(device)  # (B,)
+        labels = upload(torch.from_numpy(label), device)  # (B,)
         outputs = state.network.outputs(images)  # logits (2B, C), pooled (2B, D), levels (2B, F)
 
         modality = discriminate(state, outputs.levels, method.den, generator)  # (2B,)
         infrared_labels = labels if is_paired else None
         terms = loss_terms(outputs, modality, labels, infrared_labels, train, method.pal)
         loss = weighted_sum(terms, weight)  # Eq. 11
-        check_finite(loss, terms, means.steps + 1)
+        means.add({"loss": loss, **terms})
 
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()
-        means.add({"loss": loss, **terms})
     losses = means.of(("loss", *WEIGHTS))
     reversal = round(reversal_strength(state, method.den), 6)
     return {**losses, "learning_rate": round(rate, 10), "reversal": reversal}

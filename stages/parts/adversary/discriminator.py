@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from stages.parts.upload import upload
+
 
 class ModalityDiscriminator(nn.Module):
     """Three linear layers and a batch normalization: features (B, F) → logits (B,).
@@ -53,7 +55,7 @@ class ModalityDiscriminator(nn.Module):
             return F.dropout(x, self.dropout)
         draws = torch.rand(x.shape, generator=generator, device=generator.device)
         kept = draws >= self.dropout
-        return x * kept.to(x.device) / (1 - self.dropout)
+        return x * upload(kept, x.device) / (1 - self.dropout)
 
 
 def modality_loss(visible_logits: Tensor, infrared_logits: Tensor) -> Tensor:

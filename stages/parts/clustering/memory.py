@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.parts.upload import upload
+
 # Added to the softmax's denominator and to the probability in the logarithm (SpCL's released code).
 FLOOR = 1e-6
 
@@ -21,7 +23,7 @@ def class_rows(embeddings: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (C, D) float32 of unit length, one row for each label that occurs, labels ascending.
     """
-    _, members, counts = _group(labels.to(embeddings.device))
+    _, members, counts = _group(labels.cpu())
     means = _segment_means(embeddings.detach().float(), members, counts)
     return F.normalize(means, dim=1)
 
@@ -83,8 +85,9 @@ class HybridMemory:
             )
         self._labels = labels.to(self.rows.device, torch.int64)
         # Clusters are the labels that occur, numbered without gaps. A label without a row would
-        # otherwise act as a logit of 0.
-        self._cluster, self._members, self._counts = _group(self._labels)
+        # otherwise act as a logit of 0. Who is in which cluster stays on the CPU, where the indices
+        # of a batch are: a GPU would have to be waited for at each step.
+        self._cluster, self._members, self._counts = _group(labels.cpu())
         self._starts = self._counts.cumsum(0) - self._counts
         self._means = _segment_means(self.rows, self._members, self._counts)
 
@@ -100,12 +103,12 @@ class HybridMemory:
 
         Args:
             embeddings: (B, D) of unit length.
-            indices: (B,) the rows to which they belong.
+            indices: (B,) the rows to which they belong, on the CPU.
 
         Returns:
             A scalar, float32.
         """
-        clusters = self._cluster[indices.to(self.rows.device)]
+        clusters = upload(self._cluster[indices], self.rows.device)  # (B,)
         with torch.autocast(self.rows.device.type, enabled=False):
             similarities = _ClusterSimilarity.apply(embeddings.float(), self)
             scores = (similarities / self.temperature).exp()  # (B, clusters)
@@ -121,14 +124,14 @@ class HybridMemory:
 
         Args:
             embeddings: (B, D) of unit length.
-            indices: (B,) the row i of each.
+            indices: (B,) the row i of each, on the CPU.
         """
-        indices = indices.to(self.rows.device)
         embeddings = embeddings.detach().float()
         # Different rows do not affect each other: the first occurrences of all rows are one
         # operation, the second occurrences are the next one, and so on.
-        for positions in _occurrences(indices):
-            rows = indices[positions]
+        for occurrence in _occurrences(indices):
+            positions = upload(occurrence, self.rows.device)
+            rows = upload(indices[occurrence], self.rows.device)
             old = self.momentum * self.rows[rows]
             new = (1 - self.momentum) * embeddings[positions]
             self.rows[rows] = F.normalize(old + new, dim=1)
@@ -162,9 +165,9 @@ class HybridMemory:
         counts = self._counts[clusters]
         offsets = self._starts[clusters] - (counts.cumsum(0) - counts)
         first = offsets.repeat_interleave(counts)
-        positions = first + torch.arange(len(first), device=first.device)
-        members = self._members[positions]
-        self._means[clusters] = _segment_means(self.rows, members, counts)
+        members = self._members[first + torch.arange(len(first))]
+        means = _segment_means(self.rows, members, counts)
+        self._means[upload(clusters, means.device)] = means
 
 
 class _ClusterSimilarity(torch.autograd.Function):
@@ -192,15 +195,17 @@ def _group(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _segment_means(rows: Tensor, members: Tensor, counts: Tensor) -> Tensor:
     """Return (clusters, D), the mean of the first counts[0] members' rows, of the next counts[1] …
 
-    Unlike a scatter, this has no atomic additions on a GPU, whose order varies.
+    Members and counts are on the CPU. Unlike a scatter, this has no atomic additions on a GPU,
+    whose order varies. `unsafe` leaves out a check of the counts that waits for the GPU.
     """
-    return torch.segment_reduce(rows[members], "mean", lengths=counts, axis=0)
+    members, counts = upload(members, rows.device), upload(counts, rows.device)
+    return torch.segment_reduce(rows[members], "mean", lengths=counts, axis=0, unsafe=True)
 
 
 def _occurrences(indices: Tensor) -> list[Tensor]:
     """Return the positions of each index's first occurrence, of each one's second, and so on."""
     ordered, order = indices.sort(stable=True)
-    numbers = torch.arange(len(indices), device=indices.device)
+    numbers = torch.arange(len(indices))
     occurrence = numbers - torch.searchsorted(ordered, ordered)  # (B,) counted from 0
     most = int(occurrence.max()) + 1
     return [order[occurrence == nth] for nth in range(most)]

@@ -4,19 +4,23 @@ All random numbers are drawn on the CPU from the generator that the caller passe
 GPU sees the same pictures as a run on a CPU.
 """
 
+from functools import cache
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from stages.parts.upload import upload
+
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2
 RECTANGLES = 10  # that `erase` draws for each image
 
 
 def normalize(images: Tensor) -> Tensor:
     """Return images (B, 3, H, W), 0 to 255, as float32 normalized by ImageNet's statistics."""
-    mean = images.new_tensor(MEAN, dtype=torch.float32).view(3, 1, 1)
-    deviation = images.new_tensor(DEVIATION, dtype=torch.float32).view(3, 1, 1)
+    mean, deviation = _color(MEAN, images.device), _color(DEVIATION, images.device)
     return (images.float() / 255 - mean) / deviation
 
 
@@ -43,8 +47,7 @@ def grayscale(images: Tensor, chance: float, generator: Generator) -> Tensor:
 
     Luma is that of ITU-R 601-2; all three channels get it.
     """
-    weights = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
-    luma = (images * weights).sum(1, keepdim=True)  # (B, 1, H, W)
+    luma = (images * _color(LUMA, images.device)).sum(1, keepdim=True)  # (B, 1, H, W)
     return torch.where(_chosen(images, chance, generator), luma.expand_as(images), images)
 
 
@@ -60,7 +63,7 @@ def pad_and_crop(images: Tensor, pad: int, generator: Generator) -> Tensor:
     padded = functional.pad(images, (pad, pad, pad, pad))
     padded = padded.permute(0, 2, 3, 1)  # (B, H + 2 pad, W + 2 pad, 3)
     offsets = torch.randint(2 * pad + 1, (2, count, 1), generator=generator)
-    top, left = offsets.to(device)  # (B, 1) each
+    top, left = upload(offsets, device)  # (B, 1) each
     rows = top + torch.arange(height, device=device)  # (B, H)
     columns = left + torch.arange(width, device=device)  # (B, W)
     image = torch.arange(count, device=device)[:, None, None]  # (B, 1, 1)
@@ -109,12 +112,12 @@ def erase(
     top = (place_y * (height - tall + 1)).floor()
     left = (place_x * (width - wide + 1)).floor()
 
+    tall = tall * (chosen & fits.any(1))  # a rectangle without height erases nothing
+    top, tall, left, wide = upload(torch.stack([top, tall, left, wide]), images.device)  # (B,) each
     rows = _inside(top, tall, height).unsqueeze(2)  # (B, H, 1)
     columns = _inside(left, wide, width).unsqueeze(1)  # (B, 1, W)
-    erased = (chosen & fits.any(1)).view(-1, 1, 1)
-    mask = (rows & columns & erased).unsqueeze(1)  # (B, 1, H, W)
-    color = images.new_tensor(value).view(3, 1, 1)
-    return torch.where(mask.to(images.device), color, images)
+    mask = (rows & columns).unsqueeze(1)  # (B, 1, H, W)
+    return torch.where(mask, _color(value, images.device), images)
 
 
 def _ratios(count: int, uniform: bool, generator: Generator) -> Tensor:
@@ -128,7 +131,7 @@ def _ratios(count: int, uniform: bool, generator: Generator) -> Tensor:
 
 def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
     """Return which of `size` places are in each interval: start, length (B,) → (B, size) bool."""
-    places = torch.arange(size)
+    places = torch.arange(size, device=start.device)
     start, end = start[:, None], (start + length)[:, None]
     return (places >= start) & (places < end)
 
@@ -136,4 +139,10 @@ def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
 def _chosen(images: Tensor, chance: float, generator: Generator) -> Tensor:
     """Draw which images to change, each with the given chance: (B, 1, 1, 1) bool."""
     chosen = torch.rand(len(images), generator=generator) < chance
-    return chosen.view(-1, 1, 1, 1).to(images.device)
+    return upload(chosen.view(-1, 1, 1, 1), images.device)
+
+
+@cache
+def _color(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    """Return three channels as (3, 1, 1) float32; the cache saves a GPU an upload at each use."""
+    return torch.tensor(values, device=device).view(3, 1, 1)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+KEPT = 0.5  # the largest share of a GPU's free memory that kept images take
+UPLOADED = 1000  # images at a time, when they are kept
+
+
 class ImageStore:
     """`pixels.npy` (N, H, W, 3) uint8, memory-mapped, and `table.csv` beside it.
 
@@ -32,6 +36,8 @@ class ImageStore:
         if count != len(self.table):
             rows = len(self.table)
             raise ValueError(f"{folder}: {count} images in pixels.npy, {rows} in table.csv")
+        self._kept: torch.Tensor | None = None  # (K, H, W, 3) uint8 on a GPU
+        self._place = np.full(count, -1)  # of each image in `_kept`; -1 is not there
 
     def rows(self, split: str | tuple[str, ...], modality: str | None = None) -> np.ndarray:
         """Return the rows of one or more splits and of one modality or both, int64, ascending."""
@@ -41,13 +47,37 @@ class ImageStore:
             chosen &= self.table["modality"] == modality
         return self.table.loc[chosen, "row"].to_numpy(dtype=np.int64)
 
-    def batch(self, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Return the images `rows` (B,) as (B, 3, H, W) uint8, channels last in memory."""
+    def keep(self, rows: np.ndarray, device: torch.device) -> None:
+        """Keep the images `rows` (N,) on a GPU, if there is room. A CPU reads the disk in any case.
+
+        Batches of these images then need no upload.
+        """
         import torch  # here, because it takes 2 s, and stages that make no batch do not need it
 
-        images = torch.from_numpy(np.ascontiguousarray(self.pixels[rows]))  # (B, H, W, 3)
+        if device.type != "cuda":
+            return
+        free, _ = torch.cuda.mem_get_info(device)
+        rows = np.unique(rows)
+        shape = (len(rows), *self.pixels.shape[1:])
+        if np.prod(shape) > KEPT * free:
+            return
+        self._kept = torch.empty(shape, dtype=torch.uint8, device=device)
+        for first in range(0, len(rows), UPLOADED):
+            part = slice(first, first + UPLOADED)
+            self._kept[part] = torch.from_numpy(self.pixels[rows[part]]).to(device)
+        self._place[rows] = np.arange(len(rows))
+
+    def batch(self, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Return the images `rows` (B,) as (B, 3, H, W) uint8, channels last in memory."""
+        import torch
+
+        places = self._place[rows]
+        kept = self._kept if (places >= 0).all() else None
+        read = np.ascontiguousarray(self.pixels[rows]) if kept is None else places
+        values = torch.from_numpy(read)
         if torch.device(device).type == "cuda":
-            images = images.pin_memory().to(device, non_blocking=True)
+            values = values.pin_memory().to(device, non_blocking=True)
+        images = values if kept is None else kept[values]  # (B, H, W, 3)
         return images.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
 

@@ -24,7 +24,7 @@ def batch_hard_triplet(
 
     Raises:
         ValueError: if all labels are the same, since then no anchor has a negative, or if the
-            shapes do not fit.
+            shapes do not fit. On a GPU, labels are not looked at: the loss is 0 then.
 
     >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [5.0]])
     >>> batch_hard_triplet(embeddings, torch.tensor([0, 0, 1, 1]), margin=0.5)
@@ -34,7 +34,8 @@ def batch_hard_triplet(
         shapes = f"embeddings {tuple(embeddings.shape)} do not fit labels {tuple(labels.shape)}"
         raise ValueError(f"triplet: {shapes}")
     same = labels[:, None] == labels[None, :]  # (B, B)
-    if same.all():
+    # To look at labels on a GPU, the host would have to wait for it.
+    if not labels.is_cuda and same.all():
         images = f"all {len(labels)} images of the batch have one label"
         raise ValueError(f"triplet: {images}, a second one is needed")
     distances = _distances(embeddings)  # (B, B)

@@ -34,6 +34,7 @@ def open_device(chosen: Device) -> torch.device:
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise ValueError(f"{where}, but {count} GPUs are here")
+        device = torch.device("cuda", device.index or 0)
         _fix_kernels(chosen.precision)
     return device
 

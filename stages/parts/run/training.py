@@ -15,6 +15,7 @@ from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors
 
 Figures = dict[str, Any]
+LOOK_EVERY = 32  # steps after which losses on a GPU are looked at
 
 
 class State(Protocol):
@@ -101,41 +102,60 @@ def log_times(stage: str, figures: Figures, names: Iterable[str]) -> None:
 
 
 class Means:
-    """Means of named scalars over the steps of an epoch. The sums stay on the scalars' device.
+    """Means of the loss and its terms over the steps of an epoch, all of which must be finite.
 
-    `steps` is the number of steps so far.
+    The sums stay on the terms' device. Terms on a GPU are looked at every LOOK_EVERY steps, because
+    the host has to wait for them.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self.steps = 0
+        self._steps = 0
+        self._unseen: list[Tensor] = []  # the terms (T,) of each step that nobody has looked at
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Add the scalars of one step; every step has the same names."""
-        for name, term in terms.items():
-            value = term.detach()
+        """Add the scalars of one step; every step has the same names.
+
+        Raises:
+            FloatingPointError: if a term is not finite; names the first such step and its terms.
+        """
+        values = torch.stack([term.detach() for term in terms.values()])  # (T,)
+        for name, value in zip(terms, values, strict=True):
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self.steps += 1
+        self._steps += 1
+        self._unseen.append(values)
+        if not values.is_cuda or len(self._unseen) == LOOK_EVERY:
+            self._look()
 
     def of(self, names: Iterable[str]) -> dict[str, float | None]:
-        """Return the means, rounded to six digits; None for a name that was never added."""
+        """Return the means, rounded to six digits; None for a name that was never added.
+
+        Raises:
+            FloatingPointError: as `add` does.
+        """
+        self._look()
         means: dict[str, float | None] = dict.fromkeys(names)
         for name in means.keys() & self._sums.keys():
-            means[name] = round(float(self._sums[name]) / self.steps, 6)
+            means[name] = round(float(self._sums[name]) / self._steps, 6)
         return means
 
-
-def check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
-    """Refuse a loss that is not finite.
-
-    Raises:
-        FloatingPointError: names the step and the terms that are not finite.
-    """
-    if torch.isfinite(loss):
-        return
-    wrong = [f"{name} = {term.item():g}" for name, term in terms.items() if not term.isfinite()]
-    listed = ", ".join(wrong) or "but every term is"
-    raise FloatingPointError(f"step {step}: the loss is not finite ({listed})")
+    def _look(self) -> None:
+        if not self._unseen:
+            return
+        rows = torch.stack(self._unseen).cpu()  # (steps, T)
+        wrong = ~rows.isfinite()
+        if wrong.any():
+            first = int(wrong.any(1).int().argmax())
+            step = self._steps - len(rows) + first + 1
+            terms = zip(self._sums, rows[first].tolist(), wrong[first].tolist(), strict=True)
+            parts = [
+                f"{name} = {value:g}"
+                for name, value, is_wrong in terms
+                if is_wrong and name != "loss"
+            ]
+            listed = ", ".join(parts) or "but every term is"
+            raise FloatingPointError(f"step {step}: the loss is not finite ({listed})")
+        self._unseen = []
 
 
 class Startable(Protocol):
