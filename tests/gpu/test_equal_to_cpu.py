@@ -42,10 +42,10 @@ def predictions(images: int, labels: int) -> Tensor:
 @pytest.mark.parametrize(
     ("options", "tolerance"),
     [
-        ({}, 1e-3),
-        ({"slack": 0.5}, 1e-3),
-        ({"columns": torch.linspace(1, 3, 100) / 200}, 1e-3),
-        ({"solver": "sinkhorn", "tolerance": 1e-2}, 3.0),
+        ({}, 0.1),
+        ({"slack": 0.5}, 0.1),
+        ({"columns": torch.linspace(1, 3, 100) / 200}, 0.1),
+        ({"solver": "sinkhorn", "tolerance": 1e-5}, 0.1),
         ({"solver": "released", "tolerance": 0.1}, 1e-8),
     ],
     ids=["uniform", "slack", "shares", "sinkhorn", "released"],
@@ -53,7 +53,7 @@ def predictions(images: int, labels: int) -> Tensor:
 def test_transport(
     gpu: torch.device, dtype: torch.dtype, options: dict[str, Any], tolerance: float
 ) -> None:
-    """The CPU solves it on fewer entries, so where a solver stops is the same within its error."""
+    """The CPU solves it on fewer entries, so solvers stop at other potentials within tolerance."""
     log_p = predictions(1500, 100).to(dtype)
     expected = solve(log_p, 25.0, **options)
     found = solve(log_p.to(gpu), 25.0, **options)
