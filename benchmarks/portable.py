@@ -2,8 +2,8 @@
 
     python -m benchmarks.portable [--processors EPYC-v3 Haswell-v4] [--numerics native]
 
-Every file that the stages from `synthesize` to `evaluate` write is compared by its hash. The
-emulator is `qemu-x86_64` (Debian's package qemu-user); without it nothing can be compared. With
+Every file that the stages write is compared by its hash, the logs left out. The emulator is
+`qemu-x86_64` (Debian's package qemu-user); without it nothing can be compared. With
 `--numerics native` the files differ on a processor with AVX-512, which shows that the comparison
 can fail. Some minutes.
 """
@@ -25,7 +25,7 @@ from stages.parts.run.numerics import CHOSEN, PORTABLE, THREADS
 
 ROOT = Path(__file__).parents[1]
 EMULATOR = "qemu-x86_64"
-STAGES = ("synthesize", "prepare", "prepare.source", "pseudo_label", "train", "evaluate")
+STAGES = ("synthesize", "prepare", "prepare.source", "pseudo_label", "train", "evaluate", "report")
 TINY: dict[str, dict[str, Any]] = {
     "synthesize": {
         "train_persons": 10,

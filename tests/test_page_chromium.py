@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from report_run import page_of, write_extras, write_run
 
+from stages.report.page.sections import TIMES
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 PATIENCE = 120  # seconds for an answer; a busy machine starts a browser slowly
@@ -181,6 +183,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         page_of(folder, monkeypatch)
     return folder / "metrics/report/index.html"
+
+
+def test_the_page_of_run_times_fits_a_phone(browser: Browser, page: Path) -> None:
+    """Slow: a browser takes seconds to start."""
+    found = browser.look((page.parent / TIMES).resolve(), 390)
+    assert found["scroll"] <= 390
+    assert found["boxes"] > 50
+    for fault in ("overlaps", "outside", "broken", "fetched", "console"):
+        assert found[fault] == [], fault
 
 
 @pytest.mark.parametrize("opened", [False, True])

@@ -19,7 +19,9 @@ from stages.parts.run.settings import SECTIONS
 from stages.report import inputs
 from stages.report.figures import attention, chart, comparisons, curves, drawing, embedding
 from stages.report.page import comparisons as tables
-from stages.report.page import frame, sections
+from stages.report.page import frame
+from stages.report.page import times as times_page
+from stages.report.times import Times, read_epochs, read_times
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,11 @@ def read(folder: Path) -> inputs.Run:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> inputs.Run:
     return read(folder)
+
+
+@pytest.fixture(scope="module")
+def times(folder: Path) -> Times:
+    return read_times(folder / "logs")
 
 
 def with_settings(run: inputs.Run, section: str, **changes: object) -> inputs.Run:
@@ -214,7 +221,7 @@ def test_counts_without_transport_and_of_one_epoch(run: inputs.Run) -> None:
     ],
 )
 def test_a_method_of_assignment_has_its_own_name(
-    run: inputs.Run, assignment: str, names: list[str]
+    run: inputs.Run, times: Times, assignment: str, names: list[str]
 ) -> None:
     """Argmax is one line: what was assigned is the argmax of the same predictions."""
     other = with_settings(run, "otla", assignment=assignment)
@@ -223,8 +230,8 @@ def test_a_method_of_assignment_has_its_own_name(
     for counts in curves.label_counts(other):
         assert [series.name for series in counts.series] == names
     if assignment == "hungarian":
-        assert curves.times(other)[0].series[-1].name == "hungarian alone"
-        assert sections.time_of_assignment(other).startswith("Hungarian takes 0.2 s")
+        assert curves.times(other, times)[0].series[-1].name == "hungarian alone"
+        assert times_page.time_of_assignment(other, times).startswith("Hungarian takes 0.2 s")
 
 
 def test_a_new_loss_term_has_a_chart_of_its_own(run: inputs.Run) -> None:
@@ -245,21 +252,20 @@ def test_a_new_source_is_shown_under_its_own_name(run: inputs.Run) -> None:
     assert frame.source_of(with_settings(run, "spcl", source="none")) == "without a source"
 
 
-def test_time_of_transport_beside_the_papers(run: inputs.Run) -> None:
+def test_time_of_transport_beside_the_papers(run: inputs.Run, times: Times) -> None:
     sentence = "Optimal transport takes 0.2 s of the 10.0 s of an epoch on average: 2 %."
-    assert sections.time_of_assignment(run) == sentence
-    (drawn,) = curves.times(run)
+    assert times_page.time_of_assignment(run, times) == sentence
+    (drawn,) = curves.times(run, times)
     assert [series.y[0] for series in drawn.series] == [10, 1, 0.2]
     real = replace(with_settings(run, "data", root="data/raw"), scale="paper")
     paper = " Paper: 6.832 s, 2.293 % (TITAN RTX)."
-    assert sections.time_of_assignment(real) == sentence + paper
-    assert "Paper" not in sections.time_of_assignment(
-        with_settings(real, "otla", assignment="argmax")
-    )
-    untimed = replace(run, epoch_seconds=run.epoch_seconds.assign(assignment_seconds=None))
+    assert times_page.time_of_assignment(real, times) == sentence + paper
+    by_argmax = with_settings(real, "otla", assignment="argmax")
+    assert "Paper" not in times_page.time_of_assignment(by_argmax, times)
+    untimed = replace(times, epochs=times.epochs.assign(assignment_seconds=None))
     expected = "An epoch takes 10.0 s; no assignment was timed."
-    assert sections.time_of_assignment(untimed) == expected
-    assert len(curves.times(untimed)[0].series) == 2
+    assert times_page.time_of_assignment(run, untimed) == expected
+    assert len(curves.times(run, untimed)[0].series) == 2
 
 
 def test_an_epoch_that_ran_twice_counts_once(tmp_path: Path) -> None:
@@ -269,8 +275,8 @@ def test_an_epoch_that_ran_twice_counts_once(tmp_path: Path) -> None:
         {"epoch": 2, "train_seconds": 7},
     ]
     write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, lines)))
-    assert inputs.read_epoch_seconds(tmp_path / "x.jsonl")["train_seconds"].tolist() == [1, 7]
-    assert len(inputs.read_epoch_seconds(tmp_path / "none.jsonl")) == 0
+    assert read_epochs(tmp_path / "x.jsonl")["train_seconds"].tolist() == [1, 7]
+    assert len(read_epochs(tmp_path / "none.jsonl")) == 0
 
 
 def test_comparisons_show_mean_spread_and_every_seed(run: inputs.Run) -> None:
@@ -326,10 +332,8 @@ def test_what_is_not_there_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.M
     page = Reader(page_of(tmp_path, monkeypatch, figures=True))
     assert len(page.all("section")) == 6
     words = " ".join(page.words)
-    assert not any(
-        title in words
-        for title in ("Comparisons", "Attention", "Embeddings", "Time of the assignment")
-    )
+    assert not any(title in words for title in ("Comparisons", "Attention", "Embeddings"))
+    assert "Time of the assignment" not in (tmp_path / "logs/times.html").read_text()
     names = {path.stem for path in (tmp_path / "metrics/figures").iterdir()}
     assert names == {"cmc", "infrared_labels", "label_counts", "losses", "visible_labels"}
     # no label has images in both modalities

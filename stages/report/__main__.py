@@ -3,9 +3,10 @@
 Reads   params.yaml (all of it, to list it), metrics/*.json, metrics/evaluate/cmc.csv,
         metrics/pseudo_label/epochs.csv, metrics/train/epochs.csv,
         data/{images,labels,rankings}/; if they are there data/attention.csv,
-        metrics/comparisons/*.json, logs/*.json, logs/train_epochs.jsonl;
+        metrics/comparisons/*.json; for logs/times.html logs/*.json, logs/train_epochs.jsonl;
         `--show`: metrics/evaluate.json only
-Writes  metrics/report/index.html, metrics/figures/*.png
+Writes  metrics/report/index.html, metrics/figures/*.png; what differs between machines goes to
+        logs/times.html, which neither git nor DVC tracks
 """
 
 import argparse
@@ -15,17 +16,19 @@ from typing import Any
 
 from stages.parts.run import params
 from stages.parts.run.console import busy, message
-from stages.parts.run.files import read_json, whole_folder, write_text
+from stages.parts.run.files import LOGS, read_json, whole_folder, write_text
 from stages.parts.run.settings import SECTIONS
 from stages.parts.run.stage import run_stage
 from stages.report import inputs
-from stages.report.figures.all import OF_THE_CLOCK, all_drawings
+from stages.report.figures.all import all_drawings
 from stages.report.figures.drawing import png
-from stages.report.page import frame, tables
+from stages.report.page import frame, tables, times
+from stages.report.times import read_times
 
 FOLDER = Path("metrics/report")
 PAGE = FOLDER / "index.html"
 FIGURES = Path("metrics/figures")
+TIMES = LOGS / "times.html"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,9 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
             drawings = all_drawings(run)
         with busy("report: writing the page"), whole_folder(FOLDER) as folder:
             write_text(folder / PAGE.name, frame.page(run, drawings))
+            write_text(TIMES, times.page(run, read_times(LOGS)))
         with busy("report: writing the figures"), whole_folder(FIGURES) as folder:
             for name, drawn in drawings.items():
-                if drawn and name != OF_THE_CLOCK:
+                if drawn:
                     (folder / f"{name}.png").write_bytes(png(drawn))
 
 

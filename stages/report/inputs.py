@@ -1,6 +1,5 @@
 """The files that the report is made of, read and named."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,17 +8,15 @@ import numpy as np
 import pandas as pd
 
 from stages.parts.images.store import ImageStore
-from stages.parts.run.files import LOGS, file_hash, read_json
+from stages.parts.run.files import file_hash, read_json
 from stages.parts.run.rendered import is_rendered, rendered_layout
 
-STAGES = ("synthesize", "prepare", "source", "pseudo_label", "train", "evaluate")
 METRICS = Path("metrics")
 EVALUATION = METRICS / "evaluate.json"
 RANKINGS = Path("data/rankings")
 COUNTS = Path("data/labels/infrared_counts.csv")
 ATTENTION = Path("data/attention.csv")
 COMPARISONS = METRICS / "comparisons"
-TIMES = ("epoch", "train_seconds", "label_seconds", "assignment_seconds")
 
 # Names for people. What is not listed is shown under its own name.
 PUBLISHED = {"sysu_mm01": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
@@ -71,7 +68,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Run:
-    """All that the page shows; nothing of it is computed again."""
+    """All that the page shows; nothing of it is computed again, nothing is of the machine."""
 
     dataset: str
     scale: str
@@ -92,8 +89,6 @@ class Run:
     target: ImageStore
     source: ImageStore  # no images where there is no source
     fingerprints: dict[str, str]  # target, source: sha256 of the lists of raw files
-    seconds: dict[str, float]  # stage → run time; without the stages that left none
-    epoch_seconds: pd.DataFrame  # of training: TIMES; may have no rows
 
     @property
     def modes(self) -> list[str]:
@@ -176,8 +171,6 @@ def read_run(tree: dict[str, Any], sections: dict[str, Any]) -> Run:
         target=target,
         source=ImageStore(folders["source"]),
         fingerprints={name: file_hash(folder / "files.csv") for name, folder in folders.items()},
-        seconds=read_seconds(LOGS),
-        epoch_seconds=read_epoch_seconds(LOGS / "train_epochs.jsonl"),
     )
 
 
@@ -231,23 +224,6 @@ def read_comparison(path: Path) -> Comparison:
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ValueError(f"{path} is not a comparison: {reason}") from None
-
-
-def read_seconds(folder: Path) -> dict[str, float]:
-    """Return the run time of each stage that left one in `folder`."""
-    paths = {name: folder / f"{name}.json" for name in STAGES}
-    there = {name: path for name, path in paths.items() if path.is_file()}
-    return {name: float(read_json(path)["seconds"]) for name, path in there.items()}
-
-
-def read_epoch_seconds(path: Path) -> pd.DataFrame:
-    """Return the run times by epoch.
-
-    A run that went on after an interruption may have an epoch twice: the last one counts.
-    """
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    table = pd.DataFrame(lines, columns=TIMES)
-    return table.drop_duplicates("epoch", keep="last").sort_values("epoch", ignore_index=True)
 
 
 def spread(count: int, wanted: int) -> np.ndarray:

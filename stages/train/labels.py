@@ -48,14 +48,16 @@ class AssignmentState:
 def new_labels(data: TrainingSet, method: Method) -> AssignmentState:
     """Return the state before the first epoch: a uniform prior, and no labels or random ones.
 
-    With `otla.infrared_from_epoch` 0 every image starts with a random label, as in the released
-    code, and keeps it until it is predicted.
+    With `otla.infrared_from_epoch` 0 every image starts with a random label and keeps it until it
+    is predicted. The batches are drawn by these labels, also in the first epoch. In the released
+    code an image gets another random label at each visit in the first epoch (docs/paper.md).
     """
     images, classes = len(data.infrared_rows), data.classes
     bank = LabelBank(images)
-    if starts_with_random_labels(data, method.otla):
-        labels = draw_random_labels(data, batch_stream(method, epoch=0))
-        bank.write(np.arange(images), labels, np.zeros(images))
+    is_assigned = data.infrared_truth is None and method.otla.assignment != "none"
+    if is_assigned and method.otla.infrared_from_epoch == 0:
+        stream = seeds.numpy_generator(method.seed, "train", "random_labels")
+        bank.write(np.arange(images), stream.integers(classes, size=images), np.zeros(images))
     prior = torch.full((classes,), 1 / classes, dtype=torch.float64)
     return AssignmentState(bank, prior, torch.empty(0, 2, classes, dtype=torch.int64))
 
@@ -69,22 +71,6 @@ def labels_of_epoch(
     if otla.assignment == "none" or epoch < otla.infrared_from_epoch:
         return None
     return state.bank.labels.numpy()
-
-
-def starts_with_random_labels(data: TrainingSet, otla: Otla) -> bool:
-    """Return whether the first epoch trains with labels that no network has predicted yet."""
-    is_assigned = data.infrared_truth is None and otla.assignment != "none"
-    return is_assigned and otla.infrared_from_epoch == 0
-
-
-def batch_stream(method: Method, epoch: int) -> np.random.Generator:
-    """Return the random stream of an epoch's batches; in epoch 0 it first gives random labels."""
-    return seeds.numpy_generator(method.seed, "train", "batches", epoch)
-
-
-def draw_random_labels(data: TrainingSet, stream: np.random.Generator) -> np.ndarray:
-    """Return a random label (R,) for each infrared image."""
-    return stream.integers(data.classes, size=len(data.infrared_rows))
 
 
 def log_predictions(

@@ -29,12 +29,9 @@ from stages.train.data import Method, TrainingSet, augmented
 from stages.train.labels import (
     AssignmentState,
     assign,
-    batch_stream,
-    draw_random_labels,
     labels_of_epoch,
     log_predictions,
     new_labels,
-    starts_with_random_labels,
 )
 from stages.train.objective import WEIGHTS, loss_terms, weighted_sum, weights
 from stages.train.schedule import learning_rate, steps_in_epoch
@@ -178,16 +175,15 @@ def draw_batches(state: State, data: TrainingSet, method: Method) -> tuple[Cross
     """Return the batches of an epoch, and whether their infrared images have labels.
 
     Algorithm 1, line 5. Before `otla.infrared_from_epoch`, and without any assignment, infrared
-    images come from one pool and have no labels.
+    images come from one pool and have no labels. The released code draws in other ways, for which
+    there is no parameter (docs/paper.md).
     """
     train, epoch = method.train, state.epoch
     visible, infrared = len(data.visible_rows), len(data.infrared_rows)
     steps = train.steps or steps_in_epoch(
         visible, infrared, train.epoch_multiplier, train.persons, train.images
     )
-    stream = batch_stream(method, epoch)
-    if epoch == 0 and starts_with_random_labels(data, method.otla):
-        draw_random_labels(data, stream)  # `new_labels` has used these draws
+    stream = seeds.numpy_generator(method.seed, "train", "batches", epoch)
     shape = (train.persons, train.images, steps, stream)
     labels = labels_of_epoch(state.labels, data, method.otla, epoch)
     if labels is None:

@@ -4,8 +4,6 @@ from stages.report.figures import attention, chart, comparisons, curves, embeddi
 from stages.report.figures.drawing import Drawing
 from stages.report.inputs import Run
 
-OF_THE_CLOCK = "times"  # never a file: tracked files do not depend on the clock
-
 
 def all_drawings(run: Run) -> dict[str, list[Drawing]]:
     """Return the drawings of each name; the list is empty if there is nothing to show."""
@@ -15,7 +13,6 @@ def all_drawings(run: Run) -> dict[str, list[Drawing]]:
         "infrared_labels": curves.infrared_labels(run),
         "label_counts": curves.label_counts(run),
         "losses": curves.losses(run),
-        OF_THE_CLOCK: curves.times(run),
     }
     for plan, comparison in run.comparisons.items():
         charts[f"comparison_{plan}"] = comparisons.charts(comparison)

@@ -16,6 +16,7 @@ from stages.report.figures.chart import (
     Style,
 )
 from stages.report.inputs import Run, method_name, mode_name
+from stages.report.times import Times
 
 LARGEST_FIRST = "label, largest first"
 BY_ARGMAX = method_name("argmax")
@@ -171,9 +172,9 @@ def _equal_shares(steps: Series) -> tuple[str, float]:
     return f"equal shares: {mean:.1f}", mean
 
 
-def times(run: Run) -> list[Chart]:
+def times(run: Run, times: Times) -> list[Chart]:
     """Return seconds of an epoch and of the assignment in it, by powers of ten (paper Fig. 4)."""
-    table = run.epoch_seconds.set_index("epoch")
+    table = times.epochs.set_index("epoch")
     table["whole"] = table["train_seconds"] + table["label_seconds"]
     lines = _line(table, "whole", "whole epoch", TOTAL)
     lines += _line(table, "label_seconds", "prediction and assignment", OTHER)

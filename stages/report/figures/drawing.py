@@ -42,8 +42,13 @@ class Drawing:
 
 @contextmanager
 def fonts() -> Iterator[None]:
-    """Draw with the project's fonts and lines; the settings of matplotlib are put back."""
-    with matplotlib.rc_context(FONT):
+    """Draw with the project's fonts and lines; the settings of matplotlib are put back.
+
+    A user's own matplotlibrc has no effect: everyone gets the same bytes.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(FONT)
         yield
 
 
@@ -96,7 +101,7 @@ def svg(drawing: Drawing, name: str) -> str:
     `name` makes its ids differ from those of the other drawings on the page.
     """
     written = io.StringIO()
-    with matplotlib.rc_context({**FONT, "svg.hashsalt": name}):
+    with fonts(), matplotlib.rc_context({"svg.hashsalt": name}):
         drawing.figure.savefig(written, format="svg", metadata=METADATA)
     body = re.sub(r"^.*?<svg[^>]*>|</svg>\s*$", "", written.getvalue(), flags=re.DOTALL)
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)

@@ -41,7 +41,7 @@ def points(run: Run) -> Points | None:
     """Return the t-SNE of up to IMAGES test images; None without embeddings.
 
     The images are drawn evenly over identities and modalities. One thread and a fixed seed: the
-    same embeddings give the same places on the same machine.
+    same embeddings give the same places.
     """
     if run.embeddings is None or len(run.embeddings.rows) < FEWEST:
         return None

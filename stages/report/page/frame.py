@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def page(run: Run, drawings: dict[str, list[Drawing]]) -> str:
-    """Return the whole document. Sections that have nothing to show are left out."""
+    """Return the report: a function of the run's files, the same bytes on every machine."""
     figures = {name: grid(name, drawn) for name, drawn in drawings.items()}
     contents = {
         "Results": sections.results(run, figures),
@@ -23,22 +23,26 @@ def page(run: Run, drawings: dict[str, list[Drawing]]) -> str:
         "Label quality": sections.label_quality(run, figures),
         "Attention": sections.attention(figures),
         "Embeddings": sections.embeddings(figures),
-        "Training": sections.training(run, figures),
+        "Training": sections.training(figures),
         "Data": sections.data(run),
         "What was run": sections.what_was_run(run),
     }
+    return document(title_of(run), lead(run), contents, published.warning(run))
+
+
+def document(title: str, lead: str, contents: dict[str, str], warning: str = "") -> str:
+    """Return a page of sections, by their titles; empty sections are left out."""
     links, body = [], []
-    for title, content in contents.items():
+    for heading, content in contents.items():
         if content:
-            anchor = title.lower().replace(" ", "-")
-            links.append(tag("a", text(title), href=f"#{anchor}"))
-            body.append(tag("section", tag("h2", text(title), id=anchor), content))
-    warning = published.warning(run)
+            anchor = heading.lower().replace(" ", "-")
+            links.append(tag("a", text(heading), href=f"#{anchor}"))
+            body.append(tag("section", tag("h2", text(heading), id=anchor), content))
     return Template((HERE / "page.html").read_text()).substitute(
-        title=text(title_of(run)),
+        title=text(title),
         style=CSS.read_text() + (HERE / "page.css").read_text(),
         warning=paragraph(warning, class_="warning") if warning else "",
-        lead=text(lead(run)),
+        lead=text(lead),
         links="".join(links),
         body=lines(body),
     )

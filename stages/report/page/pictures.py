@@ -112,8 +112,8 @@ def sheet(store: ImageStore) -> str:
     first = table.drop_duplicates(["person", "modality", "camera"])
     first = first.set_index(["modality", "camera"])
     seen = {key: first.loc[[key]].set_index("person")["row"] for key in cameras}
-    views = pd.concat(list(seen.values())).groupby(level=0).size()
-    most = views.index[views == views.max()].sort_values()
+    persons, views = np.unique(pd.concat(list(seen.values())).index, return_counts=True)
+    most = persons[views == views.max()]
     chosen = most[spread(len(most), PERSONS)]
     rows = []
     for person in chosen:

@@ -5,9 +5,10 @@
 
 from stages.report.inputs import Run, method_name, mode_name
 from stages.report.page import comparisons, pictures, published, tables
-from stages.report.page.markup import lines, note, paragraph, percent, table, tag, text
+from stages.report.page.markup import lines, note, percent, table, tag, text
 
 Figures = dict[str, str]
+TIMES = "../../logs/times.html"  # from metrics/report
 
 
 def results(run: Run, figures: Figures) -> str:
@@ -98,30 +99,9 @@ def embeddings(figures: Figures) -> str:
     return lines([note(about), figures["embeddings"]]) if figures["embeddings"] else ""
 
 
-def training(run: Run, figures: Figures) -> str:
-    """Return losses by epoch, and what share of the time the assignment takes."""
-    parts = [tag("h3", "Losses"), figures["losses"]]
-    if figures["times"]:
-        time = paragraph(time_of_assignment(run))
-        parts += [tag("h3", "Time of the assignment"), time, figures["times"]]
-    return lines(parts)
-
-
-def time_of_assignment(run: Run) -> str:
-    """Return mean seconds of the assignment and of an epoch, beside the paper's if they compare."""
-    table = run.epoch_seconds
-    epoch = float((table["train_seconds"] + table["label_seconds"]).mean())
-    assignment = float(table["assignment_seconds"].astype(float).mean())
-    if not assignment > 0:
-        return f"An epoch takes {epoch:.1f} s; no assignment was timed."
-    name = method_name(run.assignment)
-    share = 100 * assignment / epoch
-    sentence = (
-        f"{name[0].upper()}{name[1:]} takes {assignment:.3g} s of the {epoch:.1f} s of an epoch "
-        f"on average: {share:.2g} %."
-    )
-    paper = published.transport(run)
-    return f"{sentence} Paper: {paper[0]} s, {paper[1]} % (TITAN RTX)." if paper else sentence
+def training(figures: Figures) -> str:
+    """Return losses by epoch."""
+    return lines([tag("h3", "Losses"), figures["losses"]])
 
 
 def data(run: Run) -> str:
@@ -134,12 +114,17 @@ def data(run: Run) -> str:
 
 
 def what_was_run(run: Run) -> str:
-    """Return protocol, times, versions, and every parameter in effect."""
-    facts = map(table, (tables.protocol(run), tables.times(run), tables.versions()))
+    """Return protocol, every parameter in effect, and where the run times are."""
     parameters = map(table, tables.parameters(run))
+    elsewhere = text(
+        "Run times, the time of the assignment (paper Fig. 4) and versions of packages are not on "
+        "this page, because they differ between machines. Where the run was made, they are in "
+    )
+    link = tag("a", text("logs/times.html"), href=TIMES)
+    times = tag("p", elsewhere, link, ".")
     return lines(
         [
-            tag("div", *facts, class_="columns facts"),
+            tag("div", table(tables.protocol(run)), times, class_="columns facts"),
             tag("h3", "Parameters in effect"),
             tag("div", *parameters, class_="columns"),
         ]

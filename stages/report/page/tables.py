@@ -1,14 +1,12 @@
 """The numbers as tables: what was reached, what was run."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import metadata
 from typing import Any
 
-from stages.report.inputs import STAGES, Run, mode_name
+from stages.report.inputs import Run, mode_name
 from stages.report.page import published
-from stages.report.page.markup import NONE, Table, duration, percent, ratio, whole, with_spread
+from stages.report.page.markup import NONE, Table, percent, ratio, whole, with_spread
 
 MEASURES = {
     "rank1": "Rank-1",
@@ -20,8 +18,6 @@ MEASURES = {
 }
 IN_PAPER = ("rank1", "map")  # the order of the paper's numbers
 SPLITS = {"train": "training", "val": "validation", "query": "query", "gallery": "gallery"}
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "faiss-cpu",
-            "faiss-gpu", "pillow", "safetensors", "matplotlib", "dvc", "dvclive")  # fmt: skip
 
 
 def results(run: Run) -> list[Table]:
@@ -145,25 +141,6 @@ def parameters(run: Run) -> list[Table]:
         rows = [[key, value(leaf)] for key, leaf in leaves.items()]
         tables.append(Table(name, ["Parameter", "Value"], rows, "words"))
     return tables
-
-
-def versions() -> Table:
-    """Return Python and the packages that the numbers depend on."""
-    rows = [["python", platform.python_version()]]
-    for name in PACKAGES:
-        try:
-            rows.append([name, metadata.version(name)])
-        except metadata.PackageNotFoundError:
-            continue  # one of the two builds of faiss is installed
-    return Table("Packages", ["Package", "Version"], rows, "words")
-
-
-def times(run: Run) -> Table:
-    """Return the run time of each stage, if a log of it is left."""
-    rows = [[name, duration(run.seconds.get(name))] for name in STAGES]
-    if run.seconds:
-        rows.append(["together", duration(sum(run.seconds.values()))])
-    return Table("Run time", ["Stage", "Time"], rows)
 
 
 def value(leaf: Any) -> str:
