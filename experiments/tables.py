@@ -45,6 +45,7 @@ def _row(row: Row, runs: Sequence[Run], results: Sequence[Result]) -> Tree:
         "metrics": _by_key([result.metrics for result in results]),
         "epochs": _by_key([result.epochs for result in results]),
         "seconds": [result.seconds for result in results],
+        "outside_stages": [result.outside_stages for result in results],
     }
     parameters = runs[0].tree
     published = row.published.get(f"{parameters['dataset']}/{parameters['train']['setting']}")
@@ -136,11 +137,19 @@ def _notes(tree: Tree, rows: Sequence[Tree], parameters: Tree) -> list[str]:
     if incomplete:
         notes.append(f"Some runs are missing: {', '.join(incomplete)}.")
     notes.append("Infrared labels: share of right ones in the last epoch.")
-    notes.append("Seconds: wall time, without what DVC had in its cache.")
+    notes.append(f"Seconds: wall time, without what DVC had in its cache.{_largest(rows)}")
     if not is_comparable(parameters):
         data = "Synthetic data" if is_rendered(parameters) else "Another scale than the paper's"
         notes.append(f"{data}: not comparable with published numbers.")
     return notes
+
+
+def _largest(rows: Sequence[Tree]) -> str:
+    """Return a sentence on the largest time of a row outside its stages, if one is known."""
+    known = [value for row in rows for value in row["outside_stages"] if value is not None]
+    if not known:
+        return ""
+    return f" At most {max(known):.0f} of them outside the stages: DVC, and each start of Python."
 
 
 def text(tree: Tree, markdown: bool = False) -> str:

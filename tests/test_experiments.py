@@ -1,6 +1,6 @@
 """Comparisons: their parameters, their tables, and real DVC experiments of one trivial stage.
 
-Three tests are slow, because each of their dozen experiments starts DVC and git anew.
+Four tests are slow, because each of their dozen experiments starts DVC and git anew.
 """
 
 import json
@@ -159,7 +159,8 @@ def result(rank1: float, seconds: float | None = 10.0) -> Result:
         "infrared.accuracy": 0.25,
         "visible.ari": 1,
     }
-    return Result(metrics, {"accuracy_argmax": [0.1, None]}, seconds)
+    outside = None if seconds is None else 4.4
+    return Result(metrics, {"accuracy_argmax": [0.1, None]}, seconds, outside)
 
 
 def compared(dataset: str, scale: str, values: dict[str, Result], *changes: str) -> dict:
@@ -377,7 +378,7 @@ STAGE = """
 import json, os, pathlib, time
 import yaml
 
-root = pathlib.Path(os.environ["DVC_ROOT"])
+root = pathlib.Path(os.environ["VIREID_ROOT"])
 tree = yaml.safe_load(open("params.yaml"))
 (root / "ran").open("a").write(f"{os.getpid()}\\n")
 if (root / "sleep").exists():
@@ -393,6 +394,8 @@ for name, content in {
     "pseudo_label": {"ari": 0.75},
 }.items():
     pathlib.Path(f"metrics/{name}.json").write_text(json.dumps(content))
+pathlib.Path("logs").mkdir(exist_ok=True)
+pathlib.Path("logs/evaluate.json").write_text(json.dumps({"seconds": 0.3}))
 pathlib.Path("metrics/train").mkdir(exist_ok=True)
 lines = ["epoch,accuracy,accuracy_argmax", "1,,0.2", "2,,0.25"]
 pathlib.Path("metrics/train/epochs.csv").write_text("\\n".join(lines) + "\\n")
@@ -517,7 +520,12 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(
     assert row["metrics"]["all.rank1"] == [0.3, 0.4, 0.5]
     assert row["epochs"]["accuracy_argmax"] == [[0.2, 0.25]] * 3
     assert row["epochs"]["accuracy"] == [[None, None]] * 3
-    assert min(row["seconds"]) > 0
+    for whole, outside in zip(row["seconds"], row["outside_stages"], strict=True):
+        assert whole - outside == pytest.approx(0.3, abs=0.11)
+    assert " of them outside the stages: DVC, and each start of Python." in said
+    diff = [sys.executable, "-m", "dvc", "metrics", "diff", "trials-full-t1", "trials-full-t3"]
+    printed = subprocess.run(diff, check=True, capture_output=True, text=True).stdout
+    assert printed.splitlines()[1].split()[1:] == ["all.rank1", "0.3", "0.5", "0.2"]
     assert main(["trials", "--show"]) == 0
     assert "full method  40.00 ± 10.00" in capsys.readouterr().out
 
@@ -548,10 +556,14 @@ def test_other_parameters_replace_an_experiment(
 
 
 @pytest.mark.slow
-def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
+@pytest.mark.parametrize(("number", "seed"), [(signal.SIGINT, 5), (signal.SIGKILL, 7)])
+def test_a_run_that_was_interrupted_is_run_again(
+    folder: Path, number: signal.Signals, seed: int
+) -> None:
+    """Ctrl-C ends the stage too. If the comparison itself is killed, DVC and the stage run on."""
     (folder / "sleep").touch()
     started = subprocess.Popen(
-        [sys.executable, "-P", "-m", "experiments", "trials", "--seeds", "5,"],
+        [sys.executable, "-P", "-m", "experiments", "trials", "--seeds", f"{seed},"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -559,16 +571,23 @@ def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
     )
     while not (folder / "ran").exists() and started.poll() is None:
         time.sleep(0.1)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     said, _ = started.communicate(timeout=150)
-    assert started.returncode == 130, said
-    assert "the same command goes on from here" in said
-    assert "Traceback" not in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((folder / "ran").read_text()), 0)
+    stage = int((folder / "ran").read_text())
+    if number == signal.SIGINT:
+        assert started.returncode == 130, said
+        assert "the same command goes on from here" in said
+        assert "Traceback" not in said
+        with pytest.raises(ProcessLookupError):
+            os.kill(stage, 0)
+    else:
+        with pytest.raises(ValueError, match="another comparison runs"):
+            main(["trials", "--seeds", f"{seed},"])
+        os.killpg(os.getpgid(stage), signal.SIGKILL)
+        time.sleep(1)
     (folder / "sleep").unlink()
     times_run(folder)
-    assert main(["trials", "--seeds", "5,"]) == 0
+    assert main(["trials", "--seeds", f"{seed},"]) == 0
     assert times_run(folder) == 1
 
 
