@@ -60,4 +60,4 @@ trials: .venv/installed ## RegDB's ten trainings, their mean and standard deviat
 	@$(BIN)/python -m experiments trials
 
 clean: ## delete what runs left outside DVC's cache (keeps data/raw and .venv)
-	@rm -rf .ckpt logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors
+	@rm -rf .ckpt .dvc/tmp/comparisons logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors

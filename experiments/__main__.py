@@ -62,8 +62,10 @@ def _compare(
     results = {name: result for name, result in looked_up.items() if result}
     if options.dry:
         for run in wanted:
-            command = f"dvc {' '.join(run.command)}"
-            print(f"{run.name}  there already" if run.name in results else command)
+            # With --temp the user gets the same experiment, also outside the work tree.
+            command = ["dvc", *run.command[:2], "--temp", *run.command[2:]]
+            done = f"{run.name}  there already"
+            print(done if run.name in results else " ".join(command))
         return 0
     origin = {
         "commit": repository.head,

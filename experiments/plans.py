@@ -73,7 +73,8 @@ class Row:
     """One line of the table.
 
     slug: its part of the experiments' names. changes: `key=value`, as `dvc exp run -S` takes them.
-    real: further changes at scale paper. published: what the paper reports for it.
+    real: further changes at scale paper. published: what the paper reports for it. against: slugs
+    of the rows that it is compared with, seed by seed; None stands for the plan's first row.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Row:
     changes: tuple[str, ...] = ()
     real: tuple[str, ...] = ()
     published: Published = field(default_factory=dict)
+    against: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,17 @@ class Plan:
     letter: str = "s"
     values: tuple[int, ...] = (0, 1, 2)
     dataset: str | None = None
+
+    def pairs(self) -> list[tuple[Row, Row]]:
+        """Return each row with each row that it is compared with."""
+        by_slug = {row.slug: row for row in self.rows}
+        first = self.rows[0]
+        pairs = []
+        for row in self.rows:
+            default = () if row == first else (first.slug,)
+            slugs = default if row.against is None else row.against
+            pairs += [(row, by_slug[slug]) for slug in slugs]
+        return pairs
 
 
 def variant(name: str, scale: str) -> tuple[str, ...]:
@@ -126,6 +139,17 @@ _COMPONENTS: tuple[tuple[str, str, tuple[str, ...], _Scores, _Scores], ...] = (
     ("+ DEN + PAL + OTLA", "full", _parts(True, True, "transport"), (29.98, 27.13), (48.15, 43.86)),
     ("the last, labels by argmax", "argmax", _parts(True, True, "argmax"), None, None),
 )
+# What the rows are compared with: the same without one part. So "full" shows what DEN adds to
+# PAL + OTLA, and what PAL adds to DEN + OTLA.
+_WITHOUT_ONE_PART = {
+    "alone": (),
+    "den": ("alone",),
+    "pal": ("alone",),
+    "den-otla": ("den",),
+    "pal-otla": ("pal",),
+    "full": ("pal-otla", "den-otla"),
+    "argmax": ("full",),
+}
 SETTINGS = {"unsupervised": "usl", "semi-supervised": "semi"}
 
 
@@ -136,7 +160,9 @@ def _ablation_rows() -> tuple[Row, ...]:
             scores = both[number]
             published = _published("sysu_mm01", setting, {"all": scores}) if scores else {}
             changes = (f"train.setting={setting}", *parts)
-            rows.append(Row(f"{setting}: {name}", f"{short}-{slug}", changes, (), published))
+            against = tuple(f"{short}-{other}" for other in _WITHOUT_ONE_PART[slug])
+            row = Row(f"{setting}: {name}", f"{short}-{slug}", changes, (), published, against)
+            rows.append(row)
     return tuple(rows)
 
 
@@ -145,9 +171,15 @@ def _source(name: str, value: str, published: Published | None = None) -> Row:
     return Row(name, value, changes, (), published or {})
 
 
-def _setting(name: str, slug: str, setting: str, parts: tuple[str, ...]) -> Row:
+def _setting(
+    name: str,
+    slug: str,
+    setting: str,
+    parts: tuple[str, ...],
+    against: tuple[str, ...] | None = None,
+) -> Row:
     published = {key: value for key, value in FULL_METHOD.items() if key.endswith(f"/{setting}")}
-    return Row(name, slug, (f"train.setting={setting}", *parts), (), published)
+    return Row(name, slug, (f"train.setting={setting}", *parts), (), published, against)
 
 
 def _prior(
@@ -161,9 +193,9 @@ def _prior(
     return Row(name, slug, changes, (), published or {})
 
 
-def _supervised(name: str, slug: str, den: bool, pal: bool) -> Row:
+def _supervised(name: str, slug: str, den: bool, pal: bool, against: tuple[str, ...]) -> Row:
     parts = _parts(den, pal, "none")
-    return _setting(f"supervised: {name}", f"supervised-{slug}", "supervised", parts)
+    return _setting(f"supervised: {name}", f"supervised-{slug}", "supervised", parts, against)
 
 
 BOTH = _parts(True, True, "transport")
@@ -186,10 +218,11 @@ PLANS = {
             _setting("unsupervised", "usl", "unsupervised", BOTH),
             _setting("semi-supervised", "semi", "semi-supervised", BOTH),
             # The infrared labels are true: there is nothing to assign.
-            _supervised("baseline", "b", den=False, pal=False),
-            _supervised("+ DEN", "den", den=True, pal=False),
-            _supervised("+ PAL", "pal", den=False, pal=True),
-            _supervised("+ DEN + PAL", "both", den=True, pal=True),
+            _supervised("baseline", "b", False, False, against=()),
+            _supervised("+ DEN", "den", True, False, against=("supervised-b",)),
+            _supervised("+ PAL", "pal", False, True, against=("supervised-b",)),
+            # Beside semi-supervised, which has the same parts: what infrared labels are worth.
+            _supervised("+ DEN + PAL", "both", True, True, against=("supervised-b", "semi")),
         ),
     ),
     "priors": Plan(

@@ -1,9 +1,12 @@
 """What git knows: whether experiments can run here, which ones there are, and their files."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from stages.parts.run.stage import InputError
 
@@ -26,17 +29,17 @@ class Repository:
                 "DVC is not installed; install requirements.txt, or use .venv/bin/python"
             )
         try:
-            self.head = _git("rev-parse", "--verify", "HEAD^{commit}").strip()
+            self.head = git("rev-parse", "--verify", "HEAD^{commit}").strip()
         except InputError:
             raise InputError(
                 "this is not a git repository with a commit; DVC's experiments need one"
             ) from None
-        if _git("rev-parse", "--is-shallow-repository").strip() == "true":
+        if git("rev-parse", "--is-shallow-repository").strip() == "true":
             raise InputError(
                 "this is a shallow clone, in which DVC saves no experiment; "
                 "run git fetch --unshallow"
             )
-        unknown = _git("ls-files", "--others", "--exclude-standard", "--", *CODE).split("\n")[0]
+        unknown = git("ls-files", "--others", "--exclude-standard", "--", *CODE).split("\n")[0]
         if unknown:
             raise InputError(
                 f"{unknown} is not known to git, so an experiment would run without it; "
@@ -45,34 +48,52 @@ class Repository:
 
     def state(self) -> str:
         """Return a hash of HEAD and of everything in the work tree that decides a result."""
-        changes = _git("diff", "--binary", "HEAD", "--", *CODE, "params.yaml")
-        return hashlib.sha256((_git("rev-parse", "HEAD") + changes).encode()).hexdigest()
+        changes = git("diff", "--binary", "HEAD", "--", *CODE, "params.yaml")
+        return hashlib.sha256((git("rev-parse", "HEAD") + changes).encode()).hexdigest()
 
     def is_changed(self) -> bool:
         """Return whether the code or params.yaml have changes that are not committed."""
-        return bool(_git("diff", "--name-only", "HEAD", "--", *CODE, "params.yaml").strip())
+        return bool(git("diff", "--name-only", "HEAD", "--", *CODE, "params.yaml").strip())
 
     def find(self, name: str) -> str | None:
         """Return the commit of the experiment `name` of HEAD, or None."""
-        reference = f"refs/exps/{self.head[:2]}/{self.head[2:]}/{name}"
-        return _git("for-each-ref", "--format=%(objectname)", reference).strip() or None
+        return git("for-each-ref", "--format=%(objectname)", self.reference(name)).strip() or None
+
+    def reference(self, name: str) -> str:
+        """Return the reference by which DVC knows the experiment `name` of HEAD."""
+        return f"refs/exps/{self.head[:2]}/{self.head[2:]}/{name}"
+
+    def work_tree(self) -> str:
+        """Return a git tree of the tracked files as they are now; the user's index stays."""
+        with TemporaryDirectory() as folder:
+            index = Path(folder) / "index"
+            shutil.copy(git("rev-parse", "--git-path", "index").strip(), index)
+            git("add", "--update", ":/", index=index)
+            return git("write-tree", index=index).strip()
 
     def has_code_of(self, commit: str) -> bool:
         """Return whether the work tree's code is that of `commit`."""
-        return not _git("diff", "--name-only", commit, "--", *CODE).strip()
+        return not git("diff", "--name-only", commit, "--", *CODE).strip()
 
     def read(self, commit: str, path: str) -> str | None:
         """Return the text of the file `path` in `commit`; None if it is not there."""
         try:
-            return _git("show", f"{commit}:./{path}")
+            return git("show", f"{commit}:./{path}")
         except InputError:
             return None
 
 
-def _git(*arguments: str) -> str:
-    """Return what git prints. If it fails, InputError has the last line of its complaint."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")
+def git(*arguments: str, index: Path | None = None) -> str:
+    """Return what git prints, with `index` in place of its own if one is given.
+
+    Raises:
+        InputError: if git fails; the message has the last line of its complaint.
+    """
+    environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, errors="replace", env=environment
+    )
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise InputError(f"git {arguments[0]}: {complaint[-1]}")
+        raise InputError(f"git {' '.join(arguments)}: {complaint[-1]}")
     return done.stdout

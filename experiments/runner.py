@@ -1,26 +1,23 @@
-"""One `dvc exp run --temp` after the other.
+"""One `dvc exp run` after the other, in a copy of the repository.
 
 Finished experiments are kept, a failed one is named, and the work tree stays as it is.
 """
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from tqdm import tqdm
 
 from experiments.repository import Repository
 from experiments.runs import Run, Tree
+from experiments.workspace import Workspace
 from stages.parts.run import params
 from stages.parts.run.console import message
 from stages.parts.run.files import LOGS, read_json, write_json
@@ -28,10 +25,6 @@ from stages.parts.run.stage import InputError
 
 LOGS = LOGS / "experiments"
 EPOCHS = ("accuracy", "accuracy_argmax", "label_entropy", "label_max_share")
-# Signals that end DVC and the stage, and the seconds to wait for each: DVC puts its files in order.
-# Another Ctrl-C sends the next one.
-PATIENCE = ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 5))
-
 
 CHANGED = (
     "stages, dvc.yaml, params.yaml or HEAD changed during the comparison, and its rows would not "
@@ -48,12 +41,14 @@ class Result:
     """The figures of an experiment.
 
     metrics: by `<mode>.<score>`. epochs: columns of `metrics/train/epochs.csv`. seconds: wall time
-    of the run that computed it, if this machine has run it.
+    of the run that computed it, if this machine has run it. outside_stages: what of it is not run
+    time of a stage, as the stages log it: DVC, and the start of Python for each stage.
     """
 
     metrics: dict[str, float | None]
     epochs: dict[str, list[float | None]]
     seconds: float | None
+    outside_stages: float | None
 
 
 def lookup(repository: Repository, run: Run) -> Result | None:
@@ -87,10 +82,10 @@ def _read(repository: Repository, commit: str, name: str) -> Result | None:
     metrics["infrared.accuracy"] = train.get("accuracy_argmax") if accuracy is None else accuracy
     metrics["visible.ari"] = visible.get("ari")
     epochs = _epochs(repository.read(commit, "metrics/train/epochs.csv") or "")
-    seconds = None
+    times = {}
     with suppress(FileNotFoundError):
-        seconds = float(read_json(LOGS / f"{name}.json")["seconds"])
-    return Result(metrics, epochs, seconds)
+        times = read_json(LOGS / f"{name}.json")
+    return Result(metrics, epochs, times.get("seconds"), times.get("outside_stages"))
 
 
 def _scores(evaluation: Tree) -> dict[str, float | None]:
@@ -130,10 +125,12 @@ def run_all(
     has_failed = False
     left = sum(run.name not in results for run in runs)
     spent: list[float] = []
-    with Progress(len(runs)) as progress:
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(len(runs)))
+        workspace = stack.enter_context(Workspace(repository)) if left else None
         for run in runs:
             progress.begin(run.name)
-            if run.name in results:
+            if workspace is None or run.name in results:
                 progress.end("there already")
                 continue
             if repository.state() != state:
@@ -142,7 +139,7 @@ def run_all(
             left -= 1
             failure = ""
             try:
-                results[run.name] = execute(repository, run, progress.show)
+                results[run.name] = execute(workspace, run, progress.show)
                 keep()
             except RunError as error:
                 has_failed = True
@@ -155,69 +152,30 @@ def run_all(
     return not has_failed
 
 
-def execute(repository: Repository, run: Run, show: Callable[[str], None]) -> Result:
+def execute(workspace: Workspace, run: Run, show: Callable[[str], None]) -> Result:
     """Run one experiment and return its result. RunError says why there is none.
 
     Its output goes to `logs/experiments/<name>.log`; `show` gets the last line each second. An
-    experiment of the same name is removed first; DVC's run cache restores what has run before.
+    experiment of the same name is replaced; DVC's run cache restores what has run before.
     """
     log = _log(run)
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with log.open("w") as output:
-        if repository.find(run.name) and _dvc(["exp", "remove", run.name], output, lambda: None):
-            raise RunError("the old experiment of that name cannot be removed")
-        code = _dvc(run.command, output, lambda: show(_last_line(log)))
+        code = workspace.run(run, output, lambda: show(_last_line(log)))
     text = log.read_text(errors="replace")
-    commit = repository.find(run.name)
     if code:
         raise RunError(_reason(text, code))
+    commit = workspace.hand_over(run.name)
+    seconds = time.monotonic() - started
     if "Running stage '" in text:  # else all came from the cache, and its seconds say nothing
-        write_json(LOGS / f"{run.name}.json", {"seconds": round(time.monotonic() - started, 1)})
-    result = commit and _read(repository, commit, run.name)
+        outside = seconds - workspace.stage_seconds()
+        times = {"seconds": round(seconds, 1), "outside_stages": round(outside, 1)}
+        write_json(LOGS / f"{run.name}.json", times)
+    result = commit and _read(workspace.repository, commit, run.name)
     if not result:
         raise RunError("DVC saved no experiment with metrics/evaluate.json")
     return result
-
-
-def _dvc(arguments: Sequence[str], output: IO[str], tick: Callable[[], None]) -> int:
-    """Call DVC, and `tick` each second until it ends. Return its exit code.
-
-    An interruption also ends DVC and the stage.
-    """
-    environment = os.environ | {
-        # Stages are called as `python -m …`: this Python, also if it was not activated.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    child = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,  # one group, so that the stage ends with DVC
-    )
-    try:
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                return child.wait(timeout=1)
-            tick()
-    except BaseException:
-        _end(child)
-        raise
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    for number, seconds in PATIENCE:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            child.wait(timeout=seconds)
-            break
-    with suppress(ProcessLookupError):  # a stage that outlived DVC
-        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _log(run: Run) -> Path:

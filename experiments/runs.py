@@ -25,7 +25,7 @@ class Run:
     def command(self) -> list[str]:
         """The arguments of `dvc`. A comparison needs `evaluate` and what comes before it."""
         options = [part for change in self.changes for part in ("-S", change)]
-        return ["exp", "run", "--temp", "-n", self.name, *options, "evaluate"]
+        return ["exp", "run", "-n", self.name, *options, "evaluate"]
 
 
 def runs(

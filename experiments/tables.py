@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from experiments import differences
 from experiments.plans import Plan, Row
 from experiments.runner import Result
 from experiments.runs import Run, Tree, is_comparable, is_rendered
@@ -21,7 +22,8 @@ def comparison(
 
     It holds the table that people read and, in `rows`, the values that it was made of: a list for
     each figure, one value for each seed (or trial). Rows and seeds without a result are absent.
-    `origin` says where the figures come from: commit, uncommitted, dataset, scale.
+    `differences` holds the second table, of paired differences, and its `values`. `origin` says
+    where the figures come from: commit, uncommitted, dataset, scale.
     """
     rows = []
     for row in plan.rows:
@@ -30,7 +32,8 @@ def comparison(
             rows.append(_row(row, finished, [results[run.name] for run in finished]))
     tree = {"plan": name, "title": plan.title, **origin, "varies": plan.varies}
     notes = _notes(tree, rows, runs[0].tree)
-    return tree | {"table": side_by_side(rows) | {"notes": notes}, "rows": rows}
+    shown = {"table": side_by_side(rows) | {"notes": notes}, "differences": _paired(plan, rows)}
+    return tree | shown | {"rows": rows}
 
 
 def _row(row: Row, runs: Sequence[Run], results: Sequence[Result]) -> Tree:
@@ -42,6 +45,7 @@ def _row(row: Row, runs: Sequence[Run], results: Sequence[Result]) -> Tree:
         "metrics": _by_key([result.metrics for result in results]),
         "epochs": _by_key([result.epochs for result in results]),
         "seconds": [result.seconds for result in results],
+        "outside_stages": [result.outside_stages for result in results],
     }
     parameters = runs[0].tree
     published = row.published.get(f"{parameters['dataset']}/{parameters['train']['setting']}")
@@ -73,6 +77,15 @@ def side_by_side(rows: Sequence[Tree]) -> Tree:
             cells = [_cell(key, [row["published"].get(key)]) for key in keys]
             lines.append(["paper", *cells, NONE])
     return {"heads": ["%", *map(_head, keys), "seconds"], "rows": lines}
+
+
+def _paired(plan: Plan, rows: Sequence[Tree]) -> Tree:
+    """Return the table of differences: Rank-1 and mAP of the first mode, infrared labels."""
+    first, *_ = [key for key in _keys(rows) if key.endswith(".rank1")]
+    mode = first.removesuffix(".rank1")
+    heads = {key: _head(key) for key in (first, f"{mode}.map", "infrared.accuracy")}
+    found = differences.differences(plan, rows, list(heads))
+    return differences.table(found, heads, plan.varies)
 
 
 def _keys(rows: Sequence[Tree]) -> list[str]:
@@ -124,19 +137,33 @@ def _notes(tree: Tree, rows: Sequence[Tree], parameters: Tree) -> list[str]:
     if incomplete:
         notes.append(f"Some runs are missing: {', '.join(incomplete)}.")
     notes.append("Infrared labels: share of right ones in the last epoch.")
-    notes.append("Seconds: wall time, without what DVC had in its cache.")
+    notes.append(f"Seconds: wall time, without what DVC had in its cache.{_largest(rows)}")
     if not is_comparable(parameters):
         data = "Synthetic data" if is_rendered(parameters) else "Another scale than the paper's"
         notes.append(f"{data}: not comparable with published numbers.")
     return notes
 
 
+def _largest(rows: Sequence[Tree]) -> str:
+    """Return a sentence on the largest time of a row outside its stages, if one is known."""
+    known = [value for row in rows for value in row["outside_stages"] if value is not None]
+    if not known:
+        return ""
+    return f" At most {max(known):.0f} of them outside the stages: DVC, and each start of Python."
+
+
 def text(tree: Tree, markdown: bool = False) -> str:
-    """Return title, table and notes of a comparison as lines for a terminal or as Markdown."""
-    table = tree["table"]
-    lines = [table["heads"], *table["rows"]]
-    body = _markdown(lines) if markdown else _aligned(lines)
-    return "\n".join([tree["title"], "", *body, "", *table["notes"]])
+    """Return title, tables and notes of a comparison as lines for a terminal or as Markdown."""
+    tables = [tree["table"]]
+    paired = tree.get("differences")  # files of earlier versions have none
+    if paired and paired["rows"]:
+        tables.append(paired)
+    lines = [tree["title"]]
+    for table in tables:
+        cells = [table["heads"], *table["rows"]]
+        body = _markdown(cells) if markdown else _aligned(cells)
+        lines += ["", *body, "", *table["notes"]]
+    return "\n".join(lines)
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:

@@ -248,7 +248,13 @@ def comparison() -> dict[str, Any]:
     rows.append({**alone, "published": {"all.rank1": 0.299}})
     notes = ["Mean ± sample standard deviation over seed 0, 1, 2.", "A second note."]
     table = side_by_side(rows) | {"notes": notes}
-    return {"plan": "ablation", "title": "Parts & pieces", "table": table, "rows": rows}
+    paired = {
+        "heads": ["difference, points", "against", "pairs", "all Rank-1"],
+        "rows": [["group: false", "group: true", "3", "-20.0 ± 24.8 (n. d.)"]],
+        "notes": ["Differences by seed."],
+    }
+    tree = {"plan": "ablation", "title": "Parts & pieces", "table": table, "rows": rows}
+    return tree | {"differences": paired}
 
 
 def page_of(folder: Path, monkeypatch: pytest.MonkeyPatch, figures: bool = False) -> str:

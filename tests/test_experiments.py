@@ -1,6 +1,6 @@
 """Comparisons: their parameters, their tables, and real DVC experiments of one trivial stage.
 
-Three tests are slow, because each of their dozen experiments starts DVC and git anew.
+Four tests are slow, because each of their dozen experiments starts DVC and git anew.
 """
 
 import json
@@ -13,11 +13,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dvc.utils.hydra import apply_overrides
+from scipy import stats
 
 from experiments import tables
 from experiments.__main__ import main
+from experiments.differences import cell, differences, interval
+from experiments.differences import table as difference_table
 from experiments.plans import PLANS, VARIANTS, Plan, Row, variant
 from experiments.runner import Result, _reason, duration
 from experiments.runs import changed, is_comparable, runs
@@ -155,7 +159,8 @@ def result(rank1: float, seconds: float | None = 10.0) -> Result:
         "infrared.accuracy": 0.25,
         "visible.ari": 1,
     }
-    return Result(metrics, {"accuracy_argmax": [0.1, None]}, seconds)
+    outside = None if seconds is None else 4.4
+    return Result(metrics, {"accuracy_argmax": [0.1, None]}, seconds, outside)
 
 
 def compared(dataset: str, scale: str, values: dict[str, Result], *changes: str) -> dict:
@@ -189,7 +194,7 @@ def test_the_table_shows_mean_and_sample_deviation() -> None:
         "Market-1501 20.00 ± 10.00 10.00 ± 5.00 25.00 ± 0.00 1.000 ± 0.000 10",
         "none (USL) 50.00 25.00 25.00 1.000 –",
     ]
-    assert lines[6:] == tree["table"]["notes"]
+    assert lines[6 : 6 + len(tree["table"]["notes"])] == tree["table"]["notes"]
     assert lines[6] == (
         "Mean ± sample standard deviation over seed 0, 1, 2. "
         "Data set sysu_mm01, scale small, commit 0123456."
@@ -197,6 +202,103 @@ def test_the_table_shows_mean_and_sample_deviation() -> None:
     assert "Some runs are missing: none (USL)." in lines
     assert "paper" not in "\n".join(lines[3:])
     assert "Synthetic data: not comparable with published numbers." in lines
+
+
+def pair_of(first: list[float | None], second: list[float | None], *seeds: list[int]) -> list[dict]:
+    """The differences of a second row from the first one, in its figure `x`."""
+    plan = Plan("x", (Row("a", "a"), Row("b", "b")))
+    both = seeds or (list(range(len(first))), list(range(len(second))))
+    rows = [
+        {"name": name, "seeds": own, "metrics": {"x": values}}
+        for name, own, values in zip("ab", both, (first, second), strict=True)
+    ]
+    return differences(plan, rows, ["x"])
+
+
+def test_a_constant_shift_is_the_difference_without_doubt() -> None:
+    (found,) = pair_of([0.1, 0.31, 0.17], [0.13, 0.34, 0.2])
+    assert (found["row"], found["against"], found["pairs"]) == ("b", "a", 3)
+    assert found["points"]["x"] == {"mean": 3.0, "half_width": 0.0}
+    assert cell(found["points"]["x"]) == "+3.0 ± 0.0"
+    (same,) = pair_of([0.1, 0.3], [0.1, 0.3])
+    assert cell(same["points"]["x"]) == "+0.0 ± 0.0 (n. d.)"
+
+
+def test_pairs_remove_what_a_seed_does_to_both_rows() -> None:
+    own = np.array([0.01, -0.02, 0.0, 0.02])
+    effect = np.array([0.3, -0.2, 0.1, 0.05])
+    (plain,) = pair_of([0.5] * 4, list(0.52 + own))
+    (moved,) = pair_of(list(0.5 + effect), list(0.52 + own + effect))
+    assert moved["points"] == plain["points"]
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.3, -1.2, 2.5, 0.9, 1.1]
+    mean, half_width = interval(values)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (mean - half_width, mean + half_width) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_an_interval_that_holds_zero_is_marked_and_explained() -> None:
+    (wide,) = pair_of([0.1, 0.2, 0.3], [0.11, 0.19, 0.35])
+    (clear,) = pair_of([0.1, 0.2, 0.3], [0.2, 0.31, 0.4])
+    assert cell(wide["points"]["x"]).endswith("(n. d.)")
+    assert cell(clear["points"]["x"]) == "+10.3 ± 1.4"
+    explained = "(n. d.): not distinguishable from 0 at 95 %, the interval holds 0."
+    assert explained in difference_table([wide], {"x": "X"}, "seed")["notes"]
+    assert explained not in difference_table([clear], {"x": "X"}, "seed")["notes"]
+
+
+def test_only_seeds_of_both_rows_make_pairs() -> None:
+    (found,) = pair_of([0.1, 0.2, 0.9], [0.4, 0.3, 0.1], [0, 1, 3], [1, 0, 2])
+    assert found["pairs"] == 2
+    assert found["points"]["x"]["mean"] == 20.0
+    (one,) = pair_of([0.1, 0.2], [0.4], [0, 1], [1])
+    (none,) = pair_of([0.1], [0.4], [0], [1])
+    (lacking,) = pair_of([0.1, None], [0.2, 0.3])
+    table = difference_table([one, none, lacking], {"x": "X"}, "seed")
+    assert [cells[2:] for cells in table["rows"]] == [["1", "+20.0"], ["0", "–"], ["2", "–"]]
+    assert "Fewer than two pairs have no interval." in table["notes"]
+
+
+def test_every_row_is_compared_with_one_that_differs_in_one_part() -> None:
+    by_plan = {
+        name: {(row.slug, other.slug) for row, other in plan.pairs()}
+        for name, plan in PLANS.items()
+    }
+    assert by_plan["trials"] == set()
+    assert by_plan["variants"] == {("paper", "ours"), ("code", "ours")}
+    assert ("usl-full", "usl-pal-otla") in by_plan["ablation"]
+    assert ("semi-full", "semi-den-otla") in by_plan["ablation"]
+    assert len(by_plan["ablation"]) == 2 * 7
+    for row, other in PLANS["ablation"].pairs():
+        differing = [a != b for a, b in zip(row.changes, other.changes, strict=True)]
+        assert differing.count(True) == 1, row.name
+    assert ("semi", "usl") in by_plan["settings"]
+    assert ("supervised-den", "supervised-b") in by_plan["settings"]
+
+
+def test_differences_stand_below_the_table() -> None:
+    found = {
+        f"sources-{slug}-s{seed}": result(value + shift)
+        for slug, shift in (("market1501", 0), ("msmt17", 0.1))
+        for seed, value in enumerate((0.1, 0.2, 0.3))
+    }
+    tree = json.loads(json.dumps(compared("sysu_mm01", "small", found)))
+    (values,) = tree["differences"]["values"]
+    assert (values["row"], values["against"]) == ("MSMT17", "Market-1501")
+    assert values["points"]["all.rank1"] == {"mean": 10.0, "half_width": 0.0}
+    head = "| difference, points | against | pairs | all Rank-1 | all mAP | infrared labels |"
+    lines = tables.text(tree, markdown=True).splitlines()
+    start = lines.index(head)
+    assert lines[start - 1] == ""
+    assert lines[start + 2] == (
+        "| MSMT17 | Market-1501 | 3 | +10.0 ± 0.0 | +5.0 ± 0.0 | +0.0 ± 0.0 (n. d.) |"
+    )
+    assert lines[start + 4 :] == tree["differences"]["notes"]
+    assert "MSMT17              Market-1501      3  +10.0 ± 0.0" in tables.text(tree)
+    del tree["differences"]  # a file of an earlier version
+    assert head not in tables.text(tree, markdown=True)
 
 
 def test_the_papers_line_stands_below_ours_on_its_data() -> None:
@@ -276,7 +378,7 @@ STAGE = """
 import json, os, pathlib, time
 import yaml
 
-root = pathlib.Path(os.environ["DVC_ROOT"])
+root = pathlib.Path(os.environ["VIREID_ROOT"])
 tree = yaml.safe_load(open("params.yaml"))
 (root / "ran").open("a").write(f"{os.getpid()}\\n")
 if (root / "sleep").exists():
@@ -292,6 +394,8 @@ for name, content in {
     "pseudo_label": {"ari": 0.75},
 }.items():
     pathlib.Path(f"metrics/{name}.json").write_text(json.dumps(content))
+pathlib.Path("logs").mkdir(exist_ok=True)
+pathlib.Path("logs/evaluate.json").write_text(json.dumps({"seconds": 0.3}))
 pathlib.Path("metrics/train").mkdir(exist_ok=True)
 lines = ["epoch,accuracy,accuracy_argmax", "1,,0.2", "2,,0.25"]
 pathlib.Path("metrics/train/epochs.csv").write_text("\\n".join(lines) + "\\n")
@@ -416,7 +520,12 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(
     assert row["metrics"]["all.rank1"] == [0.3, 0.4, 0.5]
     assert row["epochs"]["accuracy_argmax"] == [[0.2, 0.25]] * 3
     assert row["epochs"]["accuracy"] == [[None, None]] * 3
-    assert min(row["seconds"]) > 0
+    for whole, outside in zip(row["seconds"], row["outside_stages"], strict=True):
+        assert whole - outside == pytest.approx(0.3, abs=0.11)
+    assert " of them outside the stages: DVC, and each start of Python." in said
+    diff = [sys.executable, "-m", "dvc", "metrics", "diff", "trials-full-t1", "trials-full-t3"]
+    printed = subprocess.run(diff, check=True, capture_output=True, text=True).stdout
+    assert printed.splitlines()[1].split()[1:] == ["all.rank1", "0.3", "0.5", "0.2"]
     assert main(["trials", "--show"]) == 0
     assert "full method  40.00 ± 10.00" in capsys.readouterr().out
 
@@ -447,10 +556,14 @@ def test_other_parameters_replace_an_experiment(
 
 
 @pytest.mark.slow
-def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
+@pytest.mark.parametrize(("number", "seed"), [(signal.SIGINT, 5), (signal.SIGKILL, 7)])
+def test_a_run_that_was_interrupted_is_run_again(
+    folder: Path, number: signal.Signals, seed: int
+) -> None:
+    """Ctrl-C ends the stage too. If the comparison itself is killed, DVC and the stage run on."""
     (folder / "sleep").touch()
     started = subprocess.Popen(
-        [sys.executable, "-P", "-m", "experiments", "trials", "--seeds", "5,"],
+        [sys.executable, "-P", "-m", "experiments", "trials", "--seeds", f"{seed},"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -458,16 +571,23 @@ def test_an_interruption_takes_the_stage_along(folder: Path) -> None:
     )
     while not (folder / "ran").exists() and started.poll() is None:
         time.sleep(0.1)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     said, _ = started.communicate(timeout=150)
-    assert started.returncode == 130, said
-    assert "the same command goes on from here" in said
-    assert "Traceback" not in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((folder / "ran").read_text()), 0)
+    stage = int((folder / "ran").read_text())
+    if number == signal.SIGINT:
+        assert started.returncode == 130, said
+        assert "the same command goes on from here" in said
+        assert "Traceback" not in said
+        with pytest.raises(ProcessLookupError):
+            os.kill(stage, 0)
+    else:
+        with pytest.raises(ValueError, match="another comparison runs"):
+            main(["trials", "--seeds", f"{seed},"])
+        os.killpg(os.getpgid(stage), signal.SIGKILL)
+        time.sleep(1)
     (folder / "sleep").unlink()
     times_run(folder)
-    assert main(["trials", "--seeds", "5,"]) == 0
+    assert main(["trials", "--seeds", f"{seed},"]) == 0
     assert times_run(folder) == 1
 
 

@@ -297,6 +297,17 @@ def test_comparisons_show_mean_spread_and_every_seed(run: inputs.Run) -> None:
     assert len(reader.all("circle")) >= 3 + 3 + 1
 
 
+def test_comparisons_show_differences_if_the_file_has_them(tmp_path: Path) -> None:
+    tree = comparison()
+    for expected in (True, False):
+        write(tmp_path / "ablation.json", tree)
+        read_back = inputs.read_comparison(tmp_path / "ablation.json")
+        words = Reader(tables.comparison(read_back, "")).words
+        assert ("-20.0 ± 24.8 (n. d.)" in words) == expected
+        assert ("Differences by seed." in words) == expected
+        tree.pop("differences", None)  # as in files of earlier versions
+
+
 def test_comparisons_draw_the_mean_by_epoch(run: inputs.Run) -> None:
     right, even = comparisons.charts(run.comparisons["ablation"])
     assert even.title == "Entropy of the label shares (1: all equal), group"

@@ -364,12 +364,19 @@ def second(module: ModuleType) -> ModuleType:
 
 
 def test_checkpoints_lie_in_the_user_s_checkout_when_dvc_runs_in_a_copy(monkeypatch):
-    """DVC_ROOT is read when the module is imported, so a second copy of it is."""
-    for root, wanted in (("/user", "/user"), (None, "")):
-        if root:
-            monkeypatch.setenv("DVC_ROOT", root)
-        else:
-            monkeypatch.delenv("DVC_ROOT", raising=False)
+    """The variables are read when the module is imported, so a second copy of it is.
+
+    In a comparison DVC_ROOT is its copy, and VIREID_ROOT the user's checkout.
+    """
+    for variables, wanted in (
+        ({"DVC_ROOT": "/user"}, "/user"),
+        ({"DVC_ROOT": "/copy", "VIREID_ROOT": "/user"}, "/user"),
+        ({}, ""),
+    ):
+        for name in ("DVC_ROOT", "VIREID_ROOT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, root in variables.items():
+            monkeypatch.setenv(name, root)
         fresh = second(files)
         assert Path(wanted) == fresh.ROOT
         assert fresh.resolve("a/b") == Path(wanted, "a/b")

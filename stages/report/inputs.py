@@ -55,6 +55,14 @@ class Row(NamedTuple):
     epochs: dict[str, list[list[float | None]]]  # a curve for each seed
 
 
+class Differences(NamedTuple):
+    """The table of paired differences of a comparison, as text."""
+
+    heads: list[str]
+    cells: list[list[str]]
+    notes: list[str]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What the experiments wrote about one plan."""
@@ -64,6 +72,7 @@ class Comparison:
     cells: list[list[str]]  # the table's rows; the first cell is the row's name
     notes: list[str]
     rows: list[Row]
+    differences: Differences | None
 
 
 @dataclass(frozen=True)
@@ -220,7 +229,12 @@ def read_comparison(path: Path) -> Comparison:
             again = f"run python -m experiments {path.stem} again"
             raise ValueError(f"{path} is of an older version; {again}")
         table = tree["table"]
-        return Comparison(tree["title"], table["heads"], table["rows"], table["notes"], rows)
+        heads, cells, notes = table["heads"], table["rows"], table["notes"]
+        differences = None
+        paired = tree.get("differences")  # files of earlier versions have none
+        if paired and paired["rows"]:
+            differences = Differences(paired["heads"], paired["rows"], paired["notes"])
+        return Comparison(tree["title"], heads, cells, notes, rows, differences)
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ValueError(f"{path} is not a comparison: {reason}") from None

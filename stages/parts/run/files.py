@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-# DVC runs `--temp` and queued experiments in a copy of the tracked files.
-# DVC_ROOT is always the user's checkout.
-ROOT = Path(os.environ.get("DVC_ROOT", "."))
+# DVC runs `--temp` and queued experiments in a copy of the tracked files; DVC_ROOT is the user's
+# checkout. The copy of a comparison is a repository of its own, so VIREID_ROOT says it there.
+ROOT = Path(os.environ.get("VIREID_ROOT") or os.environ.get("DVC_ROOT", "."))
 LOGS = Path("logs")
 
 

@@ -1,15 +1,26 @@
 """The tables of the experiments, with the result of each run as a dot."""
 
 from stages.report.inputs import Comparison, Row
+from stages.report.page import markup
 from stages.report.page.markup import heads, lines, note, percent, row, tag, text
 
 WIDTH, HEIGHT = 110, 16  # units of the drawing of the dots
 
 
 def comparison(content: Comparison, charts: str) -> str:
-    """Return title, table, notes and charts of one comparison."""
+    """Return title, tables, notes and charts of one comparison."""
     title = tag("h3", text(content.title))
-    return lines([title, _table(content), note(" ".join(content.notes)), charts])
+    main = [title, _table(content), note(" ".join(content.notes))]
+    return lines([*main, *_differences(content), charts])
+
+
+def _differences(content: Comparison) -> list[str]:
+    """Return the table of paired differences and its notes, if there is one."""
+    paired = content.differences
+    if paired is None:
+        return []
+    table = markup.Table("Paired differences", paired.heads, paired.cells)
+    return [markup.table(table), note(" ".join(paired.notes))]
 
 
 def _table(content: Comparison) -> str:
