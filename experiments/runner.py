@@ -42,7 +42,7 @@ class Result:
 
     metrics: by `<mode>.<score>`. epochs: columns of `metrics/train/epochs.csv`. seconds: wall time
     of the run that computed it, if this machine has run it. outside_stages: what of it is not run
-    time of a stage, as the stages log it: DVC, and the start of Python for each stage.
+    time of a stage, as the stages log it: the share of DVC.
     """
 
     metrics: dict[str, float | None]

@@ -149,7 +149,7 @@ def _largest(rows: Sequence[Tree]) -> str:
     known = [value for row in rows for value in row["outside_stages"] if value is not None]
     if not known:
         return ""
-    return f" At most {max(known):.0f} of them outside the stages: DVC, and each start of Python."
+    return f" At most {max(known):.0f} of them outside the stages: the share of DVC."
 
 
 def text(tree: Tree, markdown: bool = False) -> str:

@@ -15,7 +15,11 @@ Every stage also writes its figures to `metrics/`. `parts` holds what the stages
 of the field that know neither stages nor one another. docs/code.md is the guide for developers.
 """
 
+import time
+
 from stages.parts.run import numerics
+
+STARTED = time.perf_counter()  # of the process, apart from the start of Python itself
 
 # before numpy, torch and faiss are imported, which every other module of this package may do
 numerics.choose()

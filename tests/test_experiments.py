@@ -522,7 +522,7 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(
     assert row["epochs"]["accuracy"] == [[None, None]] * 3
     for whole, outside in zip(row["seconds"], row["outside_stages"], strict=True):
         assert whole - outside == pytest.approx(0.3, abs=0.11)
-    assert " of them outside the stages: DVC, and each start of Python." in said
+    assert " of them outside the stages: the share of DVC." in said
     diff = [sys.executable, "-m", "dvc", "metrics", "diff", "trials-full-t1", "trials-full-t3"]
     printed = subprocess.run(diff, check=True, capture_output=True, text=True).stdout
     assert printed.splitlines()[1].split()[1:] == ["all.rank1", "0.3", "0.5", "0.2"]

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from stages import STARTED
 from stages.parts.run.files import LOGS, write_json
 
 
@@ -27,16 +28,15 @@ EXPECTED = (
 
 @contextmanager
 def run_stage(name: str) -> Iterator[None]:
-    """Run the body of the stage `name`; write its wall time to `logs/<name>.json`.
+    """Run the body of the stage `name`; write the process's wall time to `logs/<name>.json`.
 
     An error of EXPECTED ends the process with one line and exit code 1.
     Set VIREID_TRACEBACK=1 to see where the error arose.
     """
-    started = time.perf_counter()
     try:
         yield
     except EXPECTED as error:
         if os.environ.get("VIREID_TRACEBACK"):
             traceback.print_exc()
         sys.exit(f"error in {name}: {' '.join(str(error).split())}")
-    write_json(LOGS / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2)})
+    write_json(LOGS / f"{name}.json", {"seconds": round(time.perf_counter() - STARTED, 2)})
