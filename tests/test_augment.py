@@ -12,8 +12,10 @@ from stages.parts.images.augment import (
     DEVIATION,
     MEAN,
     erase,
+    exchange,
     flip,
     grayscale,
+    mixture,
     normalize,
     pad_and_crop,
     resize,
@@ -34,6 +36,8 @@ def pictures(count: int = 8, height: int = 12, width: int = 6, seed: int = 0) ->
 RANDOM = {
     "flip": lambda x, g: flip(x, 0.5, g),
     "grayscale": lambda x, g: grayscale(x, 0.5, g),
+    "mixture": lambda x, g: mixture(x, 0.5, g, (0.5, 1.7)),
+    "exchange": lambda x, g: exchange(x, 0.5, g),
     "pad_and_crop": lambda x, g: pad_and_crop(x, 2, g),
     "erase": lambda x, g: erase(x, 0.5, g),
 }
@@ -52,7 +56,7 @@ def test_a_generator_gives_its_pictures_and_another_others(name):
     assert torch.equal(torch.get_rng_state(), state), "no global randomness"
 
 
-@pytest.mark.parametrize("name", ["flip", "grayscale", "erase"])
+@pytest.mark.parametrize("name", ["flip", "grayscale", "mixture", "exchange", "erase"])
 def test_chance_0_changes_nothing_and_chance_1_every_picture(name):
     x = normalize(pictures(32))
     call = getattr(augment, name)
@@ -60,7 +64,7 @@ def test_chance_0_changes_nothing_and_chance_1_every_picture(name):
     assert (call(x, 1.0, generator()) != x).flatten(1).any(1).all()
 
 
-@pytest.mark.parametrize("name", ["flip", "grayscale", "erase"])
+@pytest.mark.parametrize("name", ["flip", "grayscale", "mixture", "exchange", "erase"])
 def test_the_chance_is_the_share_of_pictures(name):
     """2000 draws at 0.3: three standard deviations are 0.03."""
     x = normalize(pictures(2000, 4, 4))
@@ -96,6 +100,55 @@ def test_grayscale_is_pillow_s_luma_in_three_channels():
         luma = Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")
         np.testing.assert_allclose(found, np.asarray(luma, dtype=float), atol=1)  # Pillow rounds
     np.testing.assert_allclose(grayscale(gray, 1.0, generator()), gray, rtol=1e-5)
+
+
+def test_mixture_is_gray_and_within_the_channels():
+    x = pictures(50).float()
+    mixed = mixture(x, 1.0, generator())
+    assert torch.equal(mixed[:, 0], mixed[:, 1])
+    assert torch.equal(mixed[:, 0], mixed[:, 2])
+    assert (mixed <= x.amax(1, keepdim=True) + 1e-3).all()
+    assert (mixed >= x.amin(1, keepdim=True) - 1e-3).all()
+
+
+def test_mixture_has_one_set_of_weights_for_a_picture():
+    x = pictures(4).float()
+    mixed = mixture(x, 1.0, generator())
+    for image, gray in zip(x, mixed[:, 0], strict=True):
+        channels = image.flatten(1).T  # (H · W, 3)
+        weights = torch.linalg.lstsq(channels, gray.flatten()[:, None]).solution.squeeze(1)
+        assert float(weights.sum()) == pytest.approx(1, abs=1e-3)
+        assert (weights > -1e-3).all()
+
+
+def test_gamma_is_an_exponent_within_its_limits():
+    """A picture of one gray value shows the exponent; 500 draws fill the range evenly."""
+    x = torch.full((500, 3, 4, 4), 100.0)
+    mixed = mixture(x, 1.0, generator(), (0.5, 1.7))[:, 0, 0, 0]
+    exponents = (mixed / 255).log() / np.log(100 / 255)
+    assert 0.5 <= float(exponents.min()) < 0.55
+    assert 1.65 < float(exponents.max()) <= 1.7 + 1e-4
+    assert float(exponents.mean()) == pytest.approx(1.1, abs=0.05)
+
+
+def test_exchange_shows_one_channel_three_times():
+    x = pictures(60).float()
+    shown = exchange(x, 1.0, generator())
+    channels = set()
+    for image, found in zip(x, shown, strict=True):
+        (channel,) = [c for c in range(3) if torch.equal(found[0], image[c])]
+        assert torch.equal(found, image[channel].expand_as(found))
+        channels.add(channel)
+    assert channels == {0, 1, 2}
+
+
+@pytest.mark.parametrize("function", [mixture, exchange])
+def test_what_is_off_draws_nothing(function):
+    draws = generator()
+    before = draws.get_state()
+    x = pictures().float()
+    assert function(x, 0.0, draws) is x
+    assert torch.equal(draws.get_state(), before)
 
 
 def test_pad_and_crop_is_a_shift_with_0_coming_in():

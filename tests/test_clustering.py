@@ -22,12 +22,21 @@ def people(
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def twin(embeddings: np.ndarray, k1: int, k2: int) -> np.ndarray:
+def twin(
+    embeddings: np.ndarray, k1: int, k2: int, modality: np.ndarray | None = None
+) -> np.ndarray:
     """The definition image by image, in float64."""
     x = embeddings.astype(np.float64)
     squared = np.maximum(2 - 2 * x @ x.T, 0)
-    nearest = np.argsort(squared, axis=1, kind="stable")
     images = range(len(x))
+    order = np.argsort(squared, axis=1, kind="stable")
+    nearest, closest = order, order[:, :k2]
+    if modality is not None:
+        numbers = np.unique(modality)
+        own = [np.stack([row[modality[row] == m] for row in order]) for m in numbers]
+        closest = np.concatenate([lists[:, :k2] for lists in own], axis=1)
+        kept = np.concatenate([lists[:, : k1 // len(numbers)] for lists in own], axis=1)
+        nearest = np.stack([[j for j in order[i] if j in kept[i]] for i in images])
 
     def reciprocal(k):
         lists = [set(row[:k]) for row in nearest]
@@ -41,7 +50,7 @@ def twin(embeddings: np.ndarray, k1: int, k2: int) -> np.ndarray:
         )
         members = sorted(chosen)
         v[i, members] = np.exp(-squared[i, members]) / np.exp(-squared[i, members]).sum()
-    w = np.stack([v[row[:k2]].mean(axis=0) for row in nearest])
+    w = np.stack([v[row].mean(axis=0) for row in closest])
     q = np.array([np.minimum(w[i], w).sum(axis=1) for i in images])
     return q / (2 - q)
 
@@ -61,6 +70,43 @@ def test_same_as_the_definition(seed: int, images: int, k1: int, k2: int, spread
     np.testing.assert_allclose(result.toarray(), expected, atol=2e-6, rtol=0)
     off_diagonal = ~np.eye(images, dtype=bool)
     assert np.array_equal((result.toarray() > 0)[off_diagonal], (expected > 0)[off_diagonal])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.integers(24, 60),
+    st.integers(1, 10),
+    st.integers(1, 6),
+    st.sampled_from([0.3, 1]),
+)
+def test_balanced_lists_are_the_definition_too(
+    seed: int, images: int, share: int, k2: int, spread: float
+):
+    modality = np.arange(images) % 7 % 2
+    embeddings = people(images, 8, 5, seed, spread)
+    expected = twin(embeddings, 2 * share, min(k2, share), modality)
+    result = jaccard_similarity(embeddings, 2 * share, min(k2, share), modality=modality)
+    np.testing.assert_allclose(result.toarray(), expected, atol=2e-6, rtol=0)
+
+
+def test_balanced_lists_reach_the_other_modality():
+    """Two people in two modalities that are far apart: only balanced lists cross the gap."""
+    person, modality = np.arange(80) // 2 % 2, np.arange(80) % 2
+    rows = 0.05 * np.random.default_rng(0).standard_normal((80, 16))
+    rows[np.arange(80), person] += 0.5
+    rows[np.arange(80), 2 + modality] += 1
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    across = modality[:, None] != modality
+    same = person[:, None] == person
+    assert jaccard_similarity(rows, 10, 2).toarray()[across].max() == 0
+    balanced = jaccard_similarity(rows, 20, 2, modality=modality).toarray()
+    assert balanced[across & same].mean() > 10 * balanced[across & ~same].mean()
+
+
+def test_one_modality_is_none(similarity: scipy.sparse.csr_array):
+    same = jaccard_similarity(people(900, 32, 30), modality=np.full(900, 3))
+    assert np.array_equal(same.toarray(), similarity.toarray())
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +225,9 @@ def test_equal_images_are_neighbours():
 def test_embeddings_that_do_not_fit():
     with pytest.raises(ValueError, match="k1 = 30 and k2 = 6 neighbours among 20 images"):
         jaccard_similarity(people(20, 8, 2))
+    words = "k1 = 30 and k2 = 6 neighbours among 10 images of a modality, k1 / 2 of them in each"
+    with pytest.raises(ValueError, match=words):
+        jaccard_similarity(people(40, 8, 2), modality=np.arange(40) // 30)
     with pytest.raises(ValueError, match=r"row 3 has length 2; expected unit rows"):
         jaccard_similarity(people(40, 8, 2) * np.where(np.arange(40) == 3, 2, 1)[:, None])
     with pytest.raises(ValueError, match="row 5 has length nan"):

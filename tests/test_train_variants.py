@@ -20,8 +20,11 @@ from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
 from stages.train import labels, loop, validation
 from stages.train.diagnostics import attention_of_a_batch
+from stages.train.groups import groups_of
 from tests import builders
 from tests.test_train import IMAGES, PERSONS, TABLE, Project
+
+CLUSTERS = {"otla__rows": "clusters", "otla__k1": 4, "otla__k2": 2, "otla__radius": 0.6}
 
 
 @pytest.fixture
@@ -197,6 +200,36 @@ def test_slack_lets_the_label_shares_follow_the_predictions(project):
     np.testing.assert_array_equal(state.labels.counts[-1, 0], state.labels.counts[-1, 1])
 
 
+def test_images_of_a_cluster_get_one_label_and_their_number_as_mass(project):
+    """Three groups of unequal size for three labels, that all prefer the first label most."""
+    state, data = project.state(), project.data()
+    count = len(data.infrared_rows)
+    clusters = np.arange(count) % 3
+    clusters[: count // 2] = 0
+    groups = groups_of(clusters)
+    predicted = torch.full((count, data.classes), -9.0)
+    predicted[:, 0] = 0.0
+    predicted[clusters == 1, 1] = -0.1
+    project.set(otla__rows="clusters", otla__label_slack=0.0, otla__label_prior="visible")
+    images = np.arange(count)
+    labels.assign(
+        state.labels, images, predicted.log_softmax(1), data, project.method().otla, groups
+    )
+    written = state.labels.bank.labels.numpy()
+    for cluster in range(3):
+        assert len(set(written[clusters == cluster])) == 1
+    assert len(set(written)) > 1  # equal shares do not let all be the first label
+
+
+def test_training_by_clusters_says_how_good_they_are(project):
+    project.run(**CLUSTERS)
+    epochs = project.epochs()
+    assert (epochs["infrared_clusters"] > 1).all()
+    assert epochs["infrared_ari"].between(-1, 1).all()
+    project.run()
+    assert project.epochs()[["infrared_clusters", "infrared_ari"]].isna().all(axis=None)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -204,6 +237,7 @@ def test_slack_lets_the_label_shares_follow_the_predictions(project):
         {"otla__label_lag": 1, "otla__infrared_from_epoch": 0, "otla__predict": "visited"},
         {"train__selection": "validation"},
         {"train__setting": "supervised"},
+        CLUSTERS | {"train__mixture": 0.8, "train__gamma": [0.5, 1.7]},
     ],
     ids=str,
 )

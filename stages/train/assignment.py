@@ -15,26 +15,30 @@ from stages.parts.run.settings import Otla
 
 
 class Assignment(NamedTuple):
-    """A label for each image, on the CPU."""
+    """A label for each image (or group of images), on the CPU."""
 
     labels: Tensor  # (M,) int64
     confidence: Tensor  # (M,) float, 0 to 1
     iterations: int | None  # None: the method has none
 
 
-def by_transport(log_predictions: Tensor, prior: Tensor | None, settings: Otla) -> Assignment:
+def by_transport(
+    log_predictions: Tensor, masses: Tensor | None, prior: Tensor | None, settings: Otla
+) -> Assignment:
     """Assign by optimal transport (Eq. 3-5): each label gets its share of the images.
 
     The confidence is the label's share of the image's row of the plan.
 
     Args:
         log_predictions: (M, C) log P of the images.
+        masses: (M,) float, the share of each row, sum 1; None is uniform.
         prior: (C,) float, the share of the images that each label gets; None is uniform.
         settings: the section `otla`.
     """
     transport = solve(
         log_predictions,
         settings.delta,
+        rows=masses,
         columns=prior,
         solver=settings.solver,
         tolerance=settings.tolerance,
@@ -51,8 +55,10 @@ def by_transport(log_predictions: Tensor, prior: Tensor | None, settings: Otla) 
     return Assignment(transport.labels.cpu(), confidence, transport.iterations)
 
 
-def by_argmax(log_predictions: Tensor, prior: Tensor | None, settings: Otla) -> Assignment:
-    """Assign the most likely label, without a prior: the self-training of Fig. 4.
+def by_argmax(
+    log_predictions: Tensor, masses: Tensor | None, prior: Tensor | None, settings: Otla
+) -> Assignment:
+    """Assign the most likely label, without masses and prior: the self-training of Fig. 4.
 
     The confidence is the label's probability. Arguments as for `by_transport`.
     """
@@ -60,5 +66,5 @@ def by_argmax(log_predictions: Tensor, prior: Tensor | None, settings: Otla) -> 
     return Assignment(labels.cpu(), confidence.cpu(), iterations=None)
 
 
-AssignmentMethod = Callable[[Tensor, Tensor | None, Otla], Assignment]
+AssignmentMethod = Callable[[Tensor, Tensor | None, Tensor | None, Otla], Assignment]
 ASSIGNMENTS: dict[str, AssignmentMethod] = {"transport": by_transport, "argmax": by_argmax}

@@ -151,7 +151,7 @@ def augmented(
     generator: torch.Generator,
     gray: bool,
 ) -> Tensor:
-    """Return augmented images (B, 3, H, W) float32: mirror image, erased rectangle.
+    """Return augmented images (B, 3, H, W) float32: colors, mirror image, erased rectangle.
 
     Args:
         store: the images.
@@ -159,11 +159,13 @@ def augmented(
         device: where the images go.
         settings: the probabilities.
         generator: where all draws come from.
-        gray: also turn some images gray (the visible ones).
+        gray: also turn some images gray, in one of three ways (the visible ones).
     """
     images = store.batch(rows, device).float()  # (B, 3, H, W)
     if gray:
         images = augment.grayscale(images, settings.grayscale, generator)
+        images = augment.exchange(images, settings.exchange, generator)
+        images = augment.mixture(images, settings.mixture, generator, settings.gamma)
     images = augment.normalize(augment.flip(images, settings.flip, generator))
     return augment.erase(images, settings.erase, generator)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages.parts.agreement import assignment_accuracy, label_distribution
+from stages.parts.agreement import agreement, assignment_accuracy, label_distribution
 from stages.parts.images.pairing import cross_modal_batches
 from stages.parts.losses.alignment import attention
 from stages.parts.network.embed import gather
@@ -23,6 +23,8 @@ LABEL_FIGURES = (
     "empty_labels",
     "assignment_iterations",
     "predicted_share",
+    "infrared_clusters",
+    "infrared_ari",
 )
 
 
@@ -33,7 +35,7 @@ def label_figures(
     data: TrainingSet,
     is_assigned: bool,
 ) -> Figures:
-    """Return LABEL_FIGURES: how right the labels of an epoch are and how evenly they are used.
+    """Return how right the labels of an epoch are and how evenly they are used.
 
     Args:
         assignment: the labels (M,) that were written.
@@ -60,6 +62,17 @@ def label_figures(
         "assignment_iterations": assignment.iterations,
         "predicted_share": round(len(positions) / len(data.infrared_rows), 6),
     }
+
+
+def cluster_figures(clusters: np.ndarray | None, persons: np.ndarray) -> Figures:
+    """Return number and adjusted Rand index of clusters (M,) of images of persons (M,).
+
+    Both are None if images are not clustered.
+    """
+    if clusters is None:
+        return {"infrared_clusters": None, "infrared_ari": None}
+    quality = agreement(clusters, persons)
+    return {"infrared_clusters": int(quality["clusters"]), "infrared_ari": round(quality["ari"], 6)}
 
 
 def label_counts(assigned: Tensor, argmax: Tensor, classes: int, is_assigned: bool) -> Tensor:

@@ -15,8 +15,9 @@ from stages.parts.run.console import busy, progress
 from stages.parts.run.settings import Otla
 from stages.parts.run.training import Figures
 from stages.train import diagnostics
-from stages.train.assignment import ASSIGNMENTS, by_argmax
+from stages.train.assignment import ASSIGNMENTS, Assignment, by_argmax
 from stages.train.data import Method, TrainingSet, augmented, clean_batches
+from stages.train.groups import Groups
 
 # Lower bound of an estimated prior, as a fraction of 1/C. It keeps every label alive.
 LOWEST_PRIOR = 0.1
@@ -141,6 +142,7 @@ def assign(
     log_p: Tensor,
     data: TrainingSet,
     otla: Otla,
+    groups: Groups | None = None,
 ) -> tuple[Figures, float]:
     """Give images labels by their predictions, and write them into the bank.
 
@@ -150,19 +152,20 @@ def assign(
         log_p: (M, C) log P of the images, on the device where the assignment is computed.
         data: the training set.
         otla: the section `otla`.
+        groups: images that get one label together; None assigns each image by itself.
 
     Returns:
         Figures of the labels (the only use of true identities), and the seconds that the
         assignment took.
     """
-    argmax = by_argmax(log_p, None, otla)
+    argmax = by_argmax(log_p, None, None, otla)
     assignment, seconds = argmax, 0.0
     if otla.assignment != "none":
         prior = _prior(state, log_p, data, otla)
         started = time.perf_counter()
         what = f"{otla.assignment} of {len(positions)} images to {data.classes} labels"
         with busy(f"train: {what}"):
-            assignment = ASSIGNMENTS[otla.assignment](log_p, prior, otla)
+            assignment = _assigned(log_p, prior, otla, groups)
         seconds = time.perf_counter() - started
     state.bank.advance()
     state.bank.write(positions, assignment.labels, assignment.confidence)
@@ -170,7 +173,24 @@ def assign(
     counts = diagnostics.label_counts(assignment.labels, argmax.labels, data.classes, is_assigned)
     state.counts = torch.cat([state.counts, counts[None]])  # (epochs, 2, C)
     figures = diagnostics.label_figures(assignment, argmax, positions, data, is_assigned)
-    return figures, seconds
+    clusters = None if groups is None else groups.clusters
+    return figures | diagnostics.cluster_figures(
+        clusters, data.infrared_persons[positions]
+    ), seconds
+
+
+def _assigned(log_p: Tensor, prior: Tensor | None, otla: Otla, groups: Groups | None) -> Assignment:
+    """Return a label for each image, by the method of `otla.assignment`.
+
+    A group has the mean log P of its images, and their number as its mass.
+    """
+    method = ASSIGNMENTS[otla.assignment]
+    if groups is None:
+        return method(log_p, None, prior, otla)
+    found = method(groups.means(log_p), groups.sizes / groups.sizes.sum(), prior, otla)
+    return found._replace(
+        labels=found.labels[groups.members], confidence=found.confidence[groups.members]
+    )
 
 
 def _prior(state: AssignmentState, log_p: Tensor, data: TrainingSet, otla: Otla) -> Tensor | None:

@@ -26,6 +26,7 @@ from stages.parts.run.tensors import with_prefix, without_prefix
 from stages.parts.run.training import Figures, Means, run_epochs
 from stages.parts.upload import upload
 from stages.train.data import Method, TrainingSet, augmented
+from stages.train.groups import find_groups
 from stages.train.labels import (
     AssignmentState,
     assign,
@@ -197,7 +198,10 @@ def predict_and_assign(
     """Predict infrared images and assign labels (Algorithm 1, lines 8 to 14), see `assign`."""
     positions, log_p = log_predictions(state.network, data, method, batches.infrared, state.epoch)
     log_p = log_p.to(state.network.classifier.weight.device)  # (M, C)
-    return assign(state.labels, positions, log_p, data, method.otla)
+    groups = None
+    if method.otla.rows == "clusters" and method.otla.assignment != "none":
+        groups = find_groups(state.network, data, positions, method.otla)
+    return assign(state.labels, positions, log_p, data, method.otla, groups)
 
 
 def train_epoch(

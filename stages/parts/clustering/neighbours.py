@@ -11,12 +11,20 @@ PRODUCTS = 1 << 24  # of the search, at a time: 64 MiB
 
 
 def jaccard_similarity(
-    embeddings: Floats, k1: int = 30, k2: int = 6, floor: float = 0.0
+    embeddings: Floats,
+    k1: int = 30,
+    k2: int = 6,
+    floor: float = 0.0,
+    modality: Integers | None = None,
 ) -> csr_array:
     """Return 1 minus the Jaccard distance of the images' k-reciprocal neighbourhoods.
 
     `reciprocal.py` defines R, A, H, E, V, W and s. Here R_i has k1 images, the lists of H have
     k1/2 + 1, and d is the squared Euclidean distance. Then similarity_ij = s_ij / (2 - s_ij).
+
+    With `modality` the lists are balanced (BMIL, AAAI 2026), because images of one's own modality
+    are nearer than those of the other: R_i has the k1/2 nearest images of each modality, and the
+    mean of W_i is over the k2 nearest of each.
 
     No (N, N) array is made: memory grows with N · k1 and with the number of pairs that are kept.
     Where images form no groups, every image shares a little with every other one. Set `floor` if
@@ -28,13 +36,14 @@ def jaccard_similarity(
         k1: length of the neighbour lists.
         k2: number of neighbours over which the weights are averaged.
         floor: pairs with a similarity below this are left out.
+        modality: (N,) int64, a number for each image; None takes all images as one modality.
 
     Returns:
         (N, N) float32, symmetric to the bit, with ones on the diagonal. An absent pair shares no
         neighbours and has similarity 0, or its similarity is below `floor`.
 
     Raises:
-        ValueError: rows are not of length 1, or fewer than k1 images would make k1 smaller.
+        ValueError: rows are not of length 1, or a list is longer than there are images for it.
 
     >>> angles = np.deg2rad([0, 10, 20, 90, 100])  # three images of one person, two of another
     >>> embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -46,42 +55,73 @@ def jaccard_similarity(
            [0.  , 0.  , 0.  , 0.97, 1.  ]], dtype=float32)
     """
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
-    images = len(embeddings)
-    if not 1 <= k2 <= k1 <= images:
-        raise ValueError(
-            f"k1 = {k1} and k2 = {k2} neighbours among {images} images; "
-            "expected 1 <= k2 <= k1 <= images"
-        )
+    if modality is None:
+        modality = np.zeros(len(embeddings), np.int64)
+    groups = [np.flatnonzero(modality == number) for number in np.unique(modality)]
+    _check_lists(k1, k2, groups)
     reciprocal.check_unit_rows(embeddings, "embeddings")
-    nearest = _search(embeddings, k1)  # (N, k1)
+    nearest, closest = _lists(embeddings, k1, k2, groups)  # (N, k1), (N, modalities · k2)
     # SpCL's released code cuts its lists at k + 1. Its long list has k1 entries only, so that the
     # short one alone is one entry longer than its k.
     closer = nearest[:, : round(k1 / 2) + 1]
     expanded = reciprocal.expanded_neighbours(nearest, closer)
     distances = 2 - 2 * reciprocal.pair_products(embeddings, expanded)  # (entries of E,)
-    weights = reciprocal.neighbour_weights(expanded, distances, nearest[:, :k2])
+    weights = reciprocal.neighbour_weights(expanded, distances, closest)
     return _similarity(weights, floor)
 
 
-def _search(embeddings: Floats, neighbours: int) -> Integers:
-    """Return the nearest rows of each row (N, neighbours) int64, itself included, nearest first.
+def _check_lists(k1: int, k2: int, groups: list[Integers]) -> None:
+    """Raise ValueError if a modality has fewer images than its lists have entries."""
+    fewest = min((len(group) for group in groups), default=0)
+    share = k1 // max(1, len(groups))
+    if not 1 <= k2 <= share <= fewest:
+        of = "" if len(groups) < 2 else f" of a modality, k1 / {len(groups)} of them in each list"
+        raise ValueError(
+            f"k1 = {k1} and k2 = {k2} neighbours among {fewest} images{of}; "
+            "expected 1 <= k2 <= k1 <= images"
+        )
 
-    Of equal distances the lower row comes first. The nearest of unit rows are those with the
-    largest products. faiss makes the products but does not choose: its own search on a CPU gives
-    other bits on other processors.
+
+def _lists(
+    embeddings: Floats, k1: int, k2: int, groups: list[Integers]
+) -> tuple[Integers, Integers]:
+    """Return the neighbours R (N, k1), nearest first, and the k2 nearest of each modality.
+
+    `groups` holds the images of each modality, which have equal shares of R. Of equal distances
+    the lower image comes first.
+    """
+    found = [_search(embeddings, embeddings[group], k1 // len(groups)) for group in groups]
+    lists = [group[places] for group, (places, _) in zip(groups, found, strict=True)]
+    closest = np.concatenate([images[:, :k2] for images in lists], axis=1)
+    nearest = np.concatenate(lists, axis=1)
+    if len(groups) > 1:
+        products = np.concatenate([values for _, values in found], axis=1)
+        order = np.lexsort((nearest, -products), axis=1)
+        nearest = np.take_along_axis(nearest, order, axis=1)
+    return nearest, closest
+
+
+def _search(queries: Floats, rows: Floats, count: int) -> tuple[Integers, Floats]:
+    """Return the rows that are nearest to each query (Q, count) int64, and their products.
+
+    Nearest first; of equal distances the lower row comes first. The nearest of unit rows are those
+    with the largest products. faiss makes the products but does not choose: its own search on a CPU
+    gives other bits on other processors.
     """
     metric = faiss.METRIC_INNER_PRODUCT
     if faiss.get_num_gpus():
         resources = faiss.StandardGpuResources()
-        return faiss.knn_gpu(resources, embeddings, embeddings, neighbours, metric=metric)[1]
-    images = len(embeddings)
-    nearest = np.empty((images, neighbours), dtype=np.int64)
-    step = max(1, PRODUCTS // images)
-    for start in range(0, images, step):
+        largest, nearest = faiss.knn_gpu(resources, queries, rows, count, metric=metric)
+        return nearest, largest
+    nearest = np.empty((len(queries), count), dtype=np.int64)
+    largest = np.empty((len(queries), count), dtype=np.float32)
+    step = max(1, PRODUCTS // len(rows))
+    for start in range(0, len(queries), step):
         block = slice(start, start + step)
-        products = faiss.pairwise_distances(embeddings[block], embeddings, metric)  # (b, N)
-        nearest[block] = _largest(products, neighbours)
-    return nearest
+        products = faiss.pairwise_distances(queries[block], rows, metric)  # (q, rows)
+        nearest[block] = _largest(products, count)
+        largest[block] = np.take_along_axis(products, nearest[block], axis=1)
+    return nearest, largest
 
 
 def _largest(values: Floats, count: int) -> Integers:

@@ -16,6 +16,7 @@ MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2
 RECTANGLES = 10  # that `erase` draws for each image
+Limits = tuple[float, float]
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -51,6 +52,47 @@ def grayscale(images: Tensor, chance: float, generator: Generator) -> Tensor:
     return torch.where(_chosen(images, chance, generator), luma.expand_as(images), images)
 
 
+def mixture(images: Tensor, chance: float, generator: Generator, gamma: Limits = (1, 1)) -> Tensor:
+    """Replace the channels of images by one random mixture of them with the given chance.
+
+    A picture of another spectrum than the camera's: x = 255 · (Σ_c w_c x_c / 255) ^ g, where the
+    weights w of an image are uniform in 0 to 1, divided by their sum, and its exponent g is
+    uniform within `gamma`. All three channels get x.
+
+    Args:
+        images: (B, 3, H, W) float, 0 to 255.
+        chance: of an image to be replaced. With 0 nothing is drawn.
+        generator: the source of all draws.
+        gamma: limits of the exponent.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    if chance == 0:
+        return images
+    shape = (len(images), 1, 1, 1)
+    weights = torch.rand(len(images), 3, 1, 1, generator=generator)
+    weights = upload(weights / weights.sum(1, keepdim=True), images.device)
+    exponents = torch.empty(shape).uniform_(*gamma, generator=generator)
+    mixed = (images * weights).sum(1, keepdim=True)  # (B, 1, H, W)
+    mixed = 255 * (mixed / 255).pow(upload(exponents, images.device))
+    return torch.where(_chosen(images, chance, generator), mixed.expand_as(images), images)
+
+
+def exchange(images: Tensor, chance: float, generator: Generator) -> Tensor:
+    """Replace the channels of images by one of them, drawn at random, with the given chance.
+
+    This is the channel exchange of CAJL (Ye et al., ICCV 2021). Images are (B, 3, H, W). With
+    chance 0 nothing is drawn.
+    """
+    if chance == 0:
+        return images
+    channel = upload(torch.randint(3, (len(images),), generator=generator), images.device)
+    single = images[torch.arange(len(images), device=images.device), channel]  # (B, H, W)
+    chosen = _chosen(images, chance, generator)
+    return torch.where(chosen, single[:, None].expand_as(images), images)
+
+
 def pad_and_crop(images: Tensor, pad: int, generator: Generator) -> Tensor:
     """Shift each image (B, 3, H, W) by up to `pad` pixels in each direction; the border gets 0.
 
@@ -75,7 +117,7 @@ def erase(
     images: Tensor,
     chance: float,
     generator: Generator,
-    area: tuple[float, float] = (0.02, 0.33),
+    area: Limits = (0.02, 0.33),
     uniform_ratio: bool = False,
     value: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Tensor:

@@ -10,7 +10,7 @@ themselves. So a changed range runs no stage again.
 from dataclasses import dataclass
 from typing import Annotated
 
-from stages.parts.run.values import between, each_of, more_than, one_of, positive, share
+from stages.parts.run.values import between, each_of, limits, more_than, one_of, positive, share
 
 DATASETS = ("sysu_mm01", "regdb", "llcm", "folder")
 RENDERED = ("sysu_mm01", "regdb", "llcm")
@@ -119,6 +119,9 @@ class Train:
     weight_ce_infrared: Annotated[float, between(0, 100)]
     weight_triplet_infrared: Annotated[float, between(0, 100)]
     grayscale: Annotated[float, share()]
+    exchange: Annotated[float, share()]
+    mixture: Annotated[float, share()]
+    gamma: Annotated[tuple[float, float], limits()]
     flip: Annotated[float, share()]
     erase: Annotated[float, share()]
     keep_outliers: bool
@@ -140,6 +143,11 @@ class Den:
 class Otla:
     assignment: Annotated[str, one_of(*ASSIGNMENTS)]
     delta: Annotated[float, positive()]
+    rows: Annotated[str, one_of("images", "clusters")]
+    k1: Annotated[int, between(1, 1000)]
+    k2: Annotated[int, between(1, 1000)]
+    radius: Annotated[float, more_than(0, 1)]
+    min_samples: Annotated[int, between(1, 1000)]
     label_prior: Annotated[str, one_of("uniform", "visible", "estimated")]
     prior_momentum: Annotated[float, share()]
     label_slack: Annotated[float, between(0, 1000)]

@@ -37,6 +37,14 @@ def more_than(low: float, high: float) -> Accepts:
     return Accepts(f"a number above {low}, at most {high}", lambda value: low < value <= high)
 
 
+def limits() -> Accepts:
+    """Accept two finite numbers above 0, the lower one first."""
+    return Accepts(
+        "two numbers above 0, the lower one first",
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1] < math.inf,
+    )
+
+
 def share() -> Accepts:
     """Accept a number from 0 to 1."""
     return between(0, 1)

@@ -1,0 +1,63 @@
+"""Infrared images that get one label together: clusters of their embeddings (beyond the paper)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.parts.clustering.density import cluster
+from stages.parts.clustering.neighbours import jaccard_similarity
+from stages.parts.network.embed import embed
+from stages.parts.network.head import IdentityNetwork
+from stages.parts.run.console import busy
+from stages.parts.run.settings import Otla
+from stages.train.data import TrainingSet, clean_batches
+
+
+class Groups(NamedTuple):
+    """Which of M images belong together. An image outside every cluster is a group of its own."""
+
+    members: Tensor  # (M,) int64, the group of each image, 0..G-1
+    sizes: Tensor  # (G,) int64
+    clusters: np.ndarray  # (M,) int64, the cluster of each image; -1 outside
+
+    def means(self, log_predictions: Tensor) -> Tensor:
+        """Return the mean log P of each group (G, C) float64 of its images' (M, C)."""
+        total = torch.zeros(len(self.sizes), log_predictions.shape[1], dtype=torch.float64)
+        total = total.to(log_predictions.device)
+        members = self.members.to(total.device)
+        total.index_add_(0, members, log_predictions.double())
+        return total / self.sizes.to(total.device)[:, None]
+
+
+def groups_of(clusters: np.ndarray) -> Groups:
+    """Return the groups of clusters (M,) int64, -1 outside; clusters first, in their order.
+
+    >>> groups_of(np.array([1, -1, 0, 1])).members
+    tensor([1, 2, 0, 1])
+    """
+    outside = clusters < 0
+    members = clusters.copy()
+    members[outside] = clusters.max(initial=-1) + 1 + np.arange(outside.sum())
+    return Groups(torch.from_numpy(members), torch.from_numpy(np.bincount(members)), clusters)
+
+
+def find_groups(
+    network: IdentityNetwork, data: TrainingSet, positions: np.ndarray, settings: Otla
+) -> Groups:
+    """Cluster infrared images by their embeddings, see `jaccard_similarity` and `cluster`.
+
+    Args:
+        network: embeds the images, in evaluation mode.
+        data: the infrared images.
+        positions: (M,) of the images in `data.infrared_rows`.
+        settings: the section `otla`.
+    """
+    device = network.classifier.weight.device
+    rows = data.infrared_rows[positions]
+    embeddings = embed(network, clean_batches(data.store, rows, device)).numpy()  # (M, D)
+    with busy(f"train: clustering {len(rows)} infrared images"):
+        floor = max(0.0, 1 - settings.radius - 1e-3)
+        similarity = jaccard_similarity(embeddings, settings.k1, settings.k2, floor=floor)
+        return groups_of(cluster(similarity, settings.radius, settings.min_samples))
