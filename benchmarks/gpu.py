@@ -123,7 +123,10 @@ def training(store: ImageStore, labels: Path, size: Size, steps: int) -> None:
     table = pd.DataFrame({"row": rows, "label": rows // PER_PERSON})
     table.to_csv(labels, index=False)
     changes = {"scale": "paper", "train.steps": steps, "otla.infrared_from_epoch": 0}
-    sections = {name: settings(name, changes) for name in ("train", "den", "otla", "pal")}
+    sections = {
+        name: settings(name, changes)
+        for name in ("train", "den", "otla", "pal", "clusters", "prototypes")
+    }
     method = Method(**sections, seed=0)
     data = training_set(store, labels, method.train)
     store.keep(np.arange(size.images), opened("float32"))

@@ -26,7 +26,7 @@ ORDER = (
 @pytest.fixture(scope="module")
 def paper() -> Method:
     """The paper's setting."""
-    names = ("train", "den", "otla", "pal")
+    names = ("train", "den", "otla", "pal", "clusters", "prototypes")
     return Method(*[builders.settings(name, {"scale": "paper"}) for name in names], seed=0)
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from stages.parts.run.files import write_csv
 from stages.parts.run.settings import SECTIONS
 from stages.parts.run.stage import InputError, run_stage
 from stages.parts.run.tensors import load_tensors, save_tensors
+from stages.parts.run.training import run_epochs
 from stages.train import __main__ as train
 from stages.train import loop
 from stages.train.data import Method, TrainingSet, training_set
@@ -100,7 +102,7 @@ class Project:
         tree = params.load()
         sections = {
             name: params.section(tree, name, SECTIONS[name])
-            for name in ("train", "den", "otla", "pal")
+            for name in ("train", "den", "otla", "pal", "clusters", "prototypes")
         }
         return Method(**sections, seed=tree["seed"])  # type: ignore[arg-type]
 
@@ -116,7 +118,10 @@ class Project:
 
     def train(self, state: loop.State, on_epoch_end: Callable[..., None] = lambda _: None) -> None:
         """Train a state in this process."""
-        loop.run(state, self.data(), self.method(), Checkpoint("test", "key"), on_epoch_end)
+        method = self.method()
+        one_epoch = partial(loop.one_epoch, state, self.data(), method)
+        epochs = method.train.epochs
+        run_epochs(state, one_epoch, epochs, Checkpoint("test", "key"), on_epoch_end)
 
     def log_predictions(self) -> torch.Tensor:
         """What the stored network says of the infrared training images, log P (R, C)."""
@@ -324,7 +329,8 @@ def test_a_checkpoint_of_other_inputs_is_left_alone(project, monkeypatch, capsys
     [
         {},
         {"train__setting": "semi-supervised"},
-        {"otla__rows": "clusters", "otla__k1": 4, "otla__radius": 0.6},
+        {"otla__rows": "clusters", "clusters__k1": 4, "clusters__radius": 0.6},
+        {"train__objective": "prototypes", "clusters__k1": 4, "clusters__radius": 0.6},
     ],
     ids=str,
 )

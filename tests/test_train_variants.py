@@ -15,6 +15,7 @@ from stages.parts.images.table import read_table, write_table
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import params
 from stages.parts.run.checkpoint import Checkpoint
+from stages.parts.run.settings import ASSOCIATIONS
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
@@ -24,7 +25,9 @@ from stages.train.groups import groups_of
 from tests import builders
 from tests.test_train import IMAGES, PERSONS, TABLE, Project
 
-CLUSTERS = {"otla__rows": "clusters", "otla__k1": 4, "otla__k2": 2, "otla__radius": 0.6}
+CLUSTERS = {"otla__rows": "clusters", "clusters__k1": 4, "clusters__k2": 2, "clusters__radius": 0.6}
+
+PROTOTYPES = CLUSTERS | {"train__objective": "prototypes", "prototypes__own_epochs": 1}
 
 
 @pytest.fixture
@@ -139,7 +142,7 @@ def test_a_named_set_of_parameters_runs_two_epochs(project, name):
     given = {
         key.replace(".", "__"): params.parse(value)
         for key, value in changes.items()
-        if key.split(".")[0] in ("train", "den", "otla", "pal")
+        if key.split(".")[0] in ("train", "den", "otla", "pal", "clusters", "prototypes")
     }
     first = project.run(**given, train__epochs=2)
     assert np.isfinite(project.epochs()["loss"]).all()
@@ -230,6 +233,24 @@ def test_training_by_clusters_says_how_good_they_are(project):
     assert project.epochs()[["infrared_clusters", "infrared_ari"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize("setting", ["unsupervised", "supervised"])
+@pytest.mark.parametrize("association", ASSOCIATIONS)
+def test_prototypes_train_with_every_association(project, association, setting):
+    changes = PROTOTYPES | {"prototypes__association": association, "train__setting": setting}
+    project.run(**changes)
+    epochs, bank = project.epochs(), project.infrared()
+    assert epochs["own"].notna().tolist() == [True, False, False]
+    assert epochs["distillation"].notna().tolist() == [False, True, True]
+    assert epochs["ce_visible"].isna().all()
+    assert bank["label"].between(-1, PERSONS - 1).all()
+    if setting == "supervised":
+        assert (epochs["accuracy"] == 1).all()
+    elif association == "none":
+        assert (bank["label"] == -1).all()
+    else:
+        assert (bank["label"] >= 0).any()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -238,6 +259,7 @@ def test_training_by_clusters_says_how_good_they_are(project):
         {"train__selection": "validation"},
         {"train__setting": "supervised"},
         CLUSTERS | {"train__mixture": 0.8, "train__gamma": [0.5, 1.7]},
+        PROTOTYPES | {"otla__label_prior": "estimated"},
     ],
     ids=str,
 )

@@ -16,7 +16,17 @@ from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.parts.run.files import rounded, write_csv, write_json
-from stages.parts.run.settings import Den, Device, Images, Network, Otla, Pal, Train
+from stages.parts.run.settings import (
+    Clusters,
+    Den,
+    Device,
+    Images,
+    Network,
+    Otla,
+    Pal,
+    Prototypes,
+    Train,
+)
 from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import save_tensors
 from stages.parts.run.training import (
@@ -26,11 +36,13 @@ from stages.parts.run.training import (
     log_times,
     open_checkpoint,
     restore,
+    run_epochs,
     weight_files,
 )
+from stages.train import loop, prototypes
 from stages.train.data import Method, TrainingSet, training_set
 from stages.train.diagnostics import LABEL_FIGURES, attention_of_a_batch, counts_table
-from stages.train.loop import State, new_state, run
+from stages.train.loop import State, new_state
 from stages.train.objective import WEIGHTS
 
 IMAGES = Path("data/images/target")
@@ -41,7 +53,9 @@ NETWORK = Path("models/network.safetensors")
 COUNTS = Path("data/labels/infrared_counts.csv")
 ATTENTION = Path("data/attention.csv")
 METRICS = Path("metrics/train")
-SERIES = ("loss", *WEIGHTS, "learning_rate", "reversal", *LABEL_FIGURES, "validation_map")
+TERMS = (*WEIGHTS, *prototypes.TERMS)
+SERIES = ("loss", *TERMS, "learning_rate", "reversal", *LABEL_FIGURES, "validation_map")
+OBJECTIVES = {"otla": loop.one_epoch, "prototypes": prototypes.one_epoch}
 TIMES = (
     "train_seconds",
     "label_seconds",
@@ -59,6 +73,8 @@ def main() -> None:
         den=params.section(tree, "den", Den),
         otla=params.section(tree, "otla", Otla),
         pal=params.section(tree, "pal", Pal),
+        clusters=params.section(tree, "clusters", Clusters),
+        prototypes=params.section(tree, "prototypes", Prototypes),
         seed=tree["seed"],
     )
     network_settings = params.section(tree, "network", Network)
@@ -73,7 +89,8 @@ def main() -> None:
     # the input files are the same at every size of the images
     size = Images(*data.store.pixels.shape[1:3])
     sections = (method.train, method.den, method.otla, method.pal)
-    used = parameters((*sections, network_settings, device_settings, size), method.seed)
+    beyond = (method.clusters, method.prototypes)
+    used = parameters((*sections, *beyond, network_settings, device_settings, size), method.seed)
     inputs = [IMAGES / "files.csv", IMAGES / "table.csv", VISIBLE_LABELS, PSEUDO_LABEL_NETWORK]
     checkpoint = open_checkpoint("train", used, inputs + weight_files(network_settings.weights))
     stored = load_state(checkpoint, method.train.epochs)
@@ -86,7 +103,8 @@ def main() -> None:
             print_summary(figures, method.train.epochs)
             log_times("train", figures, TIMES)
 
-        run(state, data, method, checkpoint, on_epoch_end)
+        one_epoch = partial(OBJECTIVES[method.train.objective], state, data, method)
+        run_epochs(state, one_epoch, method.train.epochs, checkpoint, on_epoch_end)
     write_attention(state, data, method)
     epoch = write_network(state, data, method.train.selection)
     write_labels(state, data)

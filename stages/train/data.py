@@ -13,7 +13,7 @@ from stages.parts.images import augment
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
 from stages.parts.run.console import progress
-from stages.parts.run.settings import Den, Otla, Pal, Train
+from stages.parts.run.settings import Clusters, Den, Otla, Pal, Prototypes, Train
 from stages.parts.run.stage import InputError
 
 
@@ -25,6 +25,8 @@ class Method:
     den: Den
     otla: Otla
     pal: Pal
+    clusters: Clusters
+    prototypes: Prototypes
     seed: int
 
 

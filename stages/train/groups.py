@@ -11,7 +11,7 @@ from stages.parts.clustering.neighbours import jaccard_similarity
 from stages.parts.network.embed import embed
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run.console import busy
-from stages.parts.run.settings import Otla
+from stages.parts.run.settings import Clusters
 from stages.train.data import TrainingSet, clean_batches
 
 
@@ -44,7 +44,7 @@ def groups_of(clusters: np.ndarray) -> Groups:
 
 
 def find_groups(
-    network: IdentityNetwork, data: TrainingSet, positions: np.ndarray, settings: Otla
+    network: IdentityNetwork, data: TrainingSet, positions: np.ndarray, settings: Clusters
 ) -> Groups:
     """Cluster infrared images by their embeddings, see `jaccard_similarity` and `cluster`.
 
@@ -52,12 +52,23 @@ def find_groups(
         network: embeds the images, in evaluation mode.
         data: the infrared images.
         positions: (M,) of the images in `data.infrared_rows`.
-        settings: the section `otla`.
+        settings: the section `clusters`.
     """
     device = network.classifier.weight.device
     rows = data.infrared_rows[positions]
     embeddings = embed(network, clean_batches(data.store, rows, device)).numpy()  # (M, D)
-    with busy(f"train: clustering {len(rows)} infrared images"):
+    return groups_of(clusters_of(embeddings, settings))
+
+
+def clusters_of(
+    embeddings: np.ndarray, settings: Clusters, modality: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the cluster (N,) int64 of unit rows (N, D) float32, -1 outside.
+
+    With `modality` (N,) the neighbours are balanced over modalities.
+    """
+    with busy(f"train: clustering {len(embeddings)} images"):
         floor = max(0.0, 1 - settings.radius - 1e-3)
-        similarity = jaccard_similarity(embeddings, settings.k1, settings.k2, floor=floor)
-        return groups_of(cluster(similarity, settings.radius, settings.min_samples))
+        lists = settings.k1, settings.k2
+        similarity = jaccard_similarity(embeddings, *lists, floor=floor, modality=modality)
+        return cluster(similarity, settings.radius, settings.min_samples)

@@ -161,7 +161,7 @@ def assign(
     argmax = by_argmax(log_p, None, None, otla)
     assignment, seconds = argmax, 0.0
     if otla.assignment != "none":
-        prior = _prior(state, log_p, data, otla)
+        prior = label_prior(state, log_p, data, otla)
         started = time.perf_counter()
         what = f"{otla.assignment} of {len(positions)} images to {data.classes} labels"
         with busy(f"train: {what}"):
@@ -187,21 +187,37 @@ def _assigned(log_p: Tensor, prior: Tensor | None, otla: Otla, groups: Groups | 
     method = ASSIGNMENTS[otla.assignment]
     if groups is None:
         return method(log_p, None, prior, otla)
-    found = method(groups.means(log_p), groups.sizes / groups.sizes.sum(), prior, otla)
+    masses = groups.sizes.double() / groups.sizes.sum()
+    found = method(groups.means(log_p), masses, prior, otla)
     return found._replace(
         labels=found.labels[groups.members], confidence=found.confidence[groups.members]
     )
 
 
-def _prior(state: AssignmentState, log_p: Tensor, data: TrainingSet, otla: Otla) -> Tensor | None:
-    """Return the prior over labels (C,) by `otla.label_prior`; None is uniform."""
+def label_prior(
+    state: AssignmentState,
+    log_p: Tensor,
+    data: TrainingSet,
+    otla: Otla,
+    masses: Tensor | None = None,
+) -> Tensor | None:
+    """Return the prior over labels (C,) by `otla.label_prior`; None is uniform.
+
+    Args:
+        state: the estimated prior, which changes.
+        log_p: (M, C) log P.
+        data: the visible labels.
+        otla: the section `otla`.
+        masses: (M,) float64, the weight of each row in an estimate, sum 1; None is uniform.
+    """
     if otla.label_prior == "uniform":
         return None
     if otla.label_prior == "visible":
         counts = np.bincount(data.visible_labels, minlength=data.classes)
         shares = torch.from_numpy(counts)
         return shares / shares.sum()
-    mean = log_p.double().exp().mean(0).cpu()  # (C,)
+    shares = log_p.double().exp()
+    mean = (shares.mean(0) if masses is None else masses @ shares).cpu()  # (C,)
     momentum = otla.prior_momentum
     state.prior = momentum * state.prior + (1 - momentum) * mean / mean.sum()
     prior = state.prior.clamp(min=LOWEST_PRIOR / data.classes)

@@ -15,7 +15,6 @@ from stages.parts.images.pairing import CrossModalBatches, cross_modal_batches, 
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import seeds
 from stages.parts.run.checkpoint import (
-    Checkpoint,
     Stored,
     optimizer_tensors,
     restore_optimizer,
@@ -23,7 +22,7 @@ from stages.parts.run.checkpoint import (
 from stages.parts.run.console import progress
 from stages.parts.run.settings import Den, Train
 from stages.parts.run.tensors import with_prefix, without_prefix
-from stages.parts.run.training import Figures, Means, run_epochs
+from stages.parts.run.training import Figures, Means
 from stages.parts.upload import upload
 from stages.train.data import Method, TrainingSet, augmented
 from stages.train.groups import find_groups
@@ -110,22 +109,6 @@ def new_state(
     return State(network, discriminator, optimizer, new_labels(data, method))
 
 
-def run(
-    state: State,
-    data: TrainingSet,
-    method: Method,
-    checkpoint: Checkpoint,
-    on_epoch_end: Callable[[Figures], None],
-) -> None:
-    """Train `state` to the last epoch, see `run_epochs`.
-
-    Raises:
-        FloatingPointError: at the first loss or prediction that is not finite.
-    """
-    epoch = partial(one_epoch, state, data, method)
-    run_epochs(state, epoch, method.train.epochs, checkpoint, on_epoch_end)
-
-
 def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures, Figures]:
     """Draw batches, train, label (Algorithm 1); return the figures, and those of the clock.
 
@@ -142,10 +125,7 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
     else:
         losses, train_seconds = _timed(take_steps)
         label_figures, assignment_seconds = label_images()
-    figures = losses | label_figures
-    if method.train.selection == "validation":
-        figures["validation_map"] = validation_map(state.network, data.store)
-        keep_best(state, figures["validation_map"])
+    figures = losses | label_figures | validate(state, data, method)
     seconds = time.perf_counter() - started
     times = {
         "train_seconds": train_seconds,
@@ -164,12 +144,19 @@ def _timed(call: Callable[[], Figures]) -> tuple[Figures, float]:
     return figures, time.perf_counter() - started
 
 
-def keep_best(state: State, score: float) -> None:
-    """Keep a copy of the network if its validation mAP is the best so far (the first of equals)."""
+def validate(state: State, data: TrainingSet, method: Method) -> Figures:
+    """Return the validation mAP and keep a copy of the best network (the first of equals).
+
+    Without `train.selection: validation` there is nothing to do.
+    """
+    if method.train.selection != "validation":
+        return {}
+    score = validation_map(state.network, data.store)
     scores = [figures["validation_map"] for figures in state.history]
     if score > max(scores, default=-1.0):
         tensors = state.network.state_dict()
         state.best = {name: value.detach().clone() for name, value in tensors.items()}
+    return {"validation_map": score}
 
 
 def draw_batches(state: State, data: TrainingSet, method: Method) -> tuple[CrossModalBatches, bool]:
@@ -200,7 +187,7 @@ def predict_and_assign(
     log_p = log_p.to(state.network.classifier.weight.device)  # (M, C)
     groups = None
     if method.otla.rows == "clusters" and method.otla.assignment != "none":
-        groups = find_groups(state.network, data, positions, method.otla)
+        groups = find_groups(state.network, data, positions, method.clusters)
     return assign(state.labels, positions, log_p, data, method.otla, groups)
 
 

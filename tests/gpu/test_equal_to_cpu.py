@@ -160,7 +160,10 @@ def epoch(tmp_path: Path) -> Callable[[torch.device], dict[str, Any]]:
         "train.images": 4,
         "otla.infrared_from_epoch": 0,
     }
-    sections = {name: settings(name, changes) for name in ("train", "den", "otla", "pal")}
+    sections = {
+        name: settings(name, changes)
+        for name in ("train", "den", "otla", "pal", "clusters", "prototypes")
+    }
     method = Method(**sections, seed=0)
     data = training_set(images_of, labels, method.train)
 

@@ -88,6 +88,28 @@ def unpaired_batches(
     return _batches(visible, infrared, slots, steps)
 
 
+def class_batches(
+    labels: np.ndarray, persons: int, images_per_person: int, steps: int, generator: Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw batches of one modality, as `cross_modal_batches` draws its visible half.
+
+    Args:
+        labels: (N,) int64; images with label -1 are not drawn.
+        persons, images_per_person, steps, generator: as in `cross_modal_batches`.
+
+    Returns:
+        Positions in `labels` (steps, P · K) int64, and their labels (steps, P · K) int64.
+
+    Raises:
+        ValueError: if there are fewer than P labels, or a size is below 1.
+    """
+    labels = np.asarray(labels)
+    _check_sizes(persons, images_per_person, steps)
+    slots = _slots(np.unique(labels), persons, steps, generator, "images")
+    positions = _members(slots, labels, images_per_person, generator)
+    return positions.reshape(steps, -1), slots.repeat(images_per_person).reshape(steps, -1)
+
+
 def _batches(
     visible: np.ndarray, infrared: np.ndarray, slots: np.ndarray, steps: int
 ) -> CrossModalBatches:

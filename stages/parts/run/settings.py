@@ -17,6 +17,7 @@ RENDERED = ("sysu_mm01", "regdb", "llcm")
 SOURCES = ("market1501", "dukemtmc", "msmt17", "folder", "none")
 ARCHITECTURES = ("narrow", "resnet18", "resnet50")
 ASSIGNMENTS = ("transport", "argmax", "none")
+ASSOCIATIONS = ("transport", "matching", "global", "none")
 MODES = ("all", "indoor", "visible_to_infrared", "infrared_to_visible")
 SOLVERS = ("newton", "sinkhorn", "released")
 
@@ -101,6 +102,7 @@ class Spcl:
 @dataclass(frozen=True)
 class Train:
     setting: Annotated[str, one_of("unsupervised", "semi-supervised", "supervised")]
+    objective: Annotated[str, one_of("otla", "prototypes")]
     epochs: Annotated[int, between(1, 10_000)]
     steps: Annotated[int | None, between(1, 1_000_000)]
     epoch_multiplier: Annotated[int, between(1, 100)]
@@ -144,10 +146,6 @@ class Otla:
     assignment: Annotated[str, one_of(*ASSIGNMENTS)]
     delta: Annotated[float, positive()]
     rows: Annotated[str, one_of("images", "clusters")]
-    k1: Annotated[int, between(1, 1000)]
-    k2: Annotated[int, between(1, 1000)]
-    radius: Annotated[float, more_than(0, 1)]
-    min_samples: Annotated[int, between(1, 1000)]
     label_prior: Annotated[str, one_of("uniform", "visible", "estimated")]
     prior_momentum: Annotated[float, share()]
     label_slack: Annotated[float, between(0, 1000)]
@@ -158,6 +156,26 @@ class Otla:
     predict_mode: Annotated[str, one_of("eval", "train")]
     label_lag: Annotated[int, between(0, 1)]
     infrared_from_epoch: Annotated[int, between(0, 10_000)]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    k1: Annotated[int, between(2, 1000)]
+    k2: Annotated[int, between(1, 1000)]
+    radius: Annotated[float, share()]
+    min_samples: Annotated[int, between(1, 1000)]
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    association: Annotated[str, one_of(*ASSOCIATIONS)]
+    own_epochs: Annotated[int, between(0, 10_000)]
+    momentum: Annotated[float, share()]
+    temperature: Annotated[float, positive()]
+    teacher_temperature: Annotated[float, positive()]
+    weight_own: Annotated[float, between(0, 100)]
+    weight_unified: Annotated[float, between(0, 100)]
+    weight_distillation: Annotated[float, between(0, 100)]
 
 
 @dataclass(frozen=True)
@@ -198,5 +216,7 @@ SECTIONS = {
     "den": Den,
     "otla": Otla,
     "pal": Pal,
+    "clusters": Clusters,
+    "prototypes": Prototypes,
     "evaluate": Evaluate,
 }
