@@ -11,6 +11,7 @@ from stages.parts.images import augment
 from stages.parts.images.augment import (
     DEVIATION,
     MEAN,
+    brightness,
     erase,
     exchange,
     flip,
@@ -129,6 +130,25 @@ def test_gamma_is_an_exponent_within_its_limits():
     assert 0.5 <= float(exponents.min()) < 0.55
     assert 1.65 < float(exponents.max()) <= 1.7 + 1e-4
     assert float(exponents.mean()) == pytest.approx(1.1, abs=0.05)
+
+
+def test_brightness_keeps_black_and_white_and_the_order_between():
+    x = pictures(40).float()
+    x[:, :, 0, 0], x[:, :, 0, 1] = 0.0, 255.0
+    changed = brightness(x, (0.5, 1.7), generator())
+    assert (changed[:, :, 0, 0] == 0).all()
+    torch.testing.assert_close(changed[:, :, 0, 1], x[:, :, 0, 1])
+    for before, after in zip(x.flatten(1), changed.flatten(1), strict=True):
+        assert (after[before.argsort()].diff() >= -1e-3).all()
+    draws = generator()
+    assert brightness(x, (1.0, 1.0), draws) is x
+
+
+def test_one_channel_is_erased():
+    x = normalize(pictures(50, 40, 20))
+    changed = erase(x, 1.0, generator(), one_channel=True) != x  # (B, 3, H, W)
+    assert changed.any(-1).any(-1).sum(1).tolist() == [1] * 50
+    assert set(changed.any(-1).any(-1).int().argmax(1).tolist()) == {0, 1, 2}
 
 
 def test_exchange_shows_one_channel_three_times():

@@ -259,7 +259,8 @@ def test_prototypes_train_with_every_association(project, association, setting):
         {"train__selection": "validation"},
         {"train__setting": "supervised"},
         CLUSTERS | {"train__mixture": 0.8, "train__gamma": [0.5, 1.7]},
-        PROTOTYPES | {"otla__label_prior": "estimated"},
+        PROTOTYPES | {"otla__label_prior": "estimated", "prototypes__views": 2},
+        PROTOTYPES | {"prototypes__association": "global", "clusters__share": 0.5},
     ],
     ids=str,
 )

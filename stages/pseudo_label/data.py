@@ -52,9 +52,11 @@ class VisibleImages:
     ) -> Tensor:
         """Return images (B, 3, H, W) with SpCL's augmentation, normalized.
 
-        The augmentation is a mirror image, a shift by padding and cropping, an erased rectangle.
+        The augmentation is a mirror image, a shift by padding and cropping, an erased rectangle
+        and, beyond SpCL, gray pictures from a mixture of the channels.
         """
         images = self.resized(positions, settings, device)
+        images = augment.mixture(images, settings.mixture, generator, settings.gamma)
         images = augment.flip(images, settings.flip, generator)
         images = augment.normalize(augment.pad_and_crop(images, settings.pad, generator))
         return augment.erase(

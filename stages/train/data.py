@@ -161,15 +161,21 @@ def augmented(
         device: where the images go.
         settings: the probabilities.
         generator: where all draws come from.
-        gray: also turn some images gray, in one of three ways (the visible ones).
+        gray: the images are visible ones, some of which turn gray in one of three ways. Infrared
+            ones may change their brightness.
     """
     images = store.batch(rows, device).float()  # (B, 3, H, W)
     if gray:
         images = augment.grayscale(images, settings.grayscale, generator)
         images = augment.exchange(images, settings.exchange, generator)
         images = augment.mixture(images, settings.mixture, generator, settings.gamma)
+    else:
+        images = augment.brightness(images, settings.infrared_gamma, generator)
     images = augment.normalize(augment.flip(images, settings.flip, generator))
-    return augment.erase(images, settings.erase, generator)
+    images = augment.erase(images, settings.erase, generator)
+    if gray and settings.erase_channel:
+        images = augment.erase(images, settings.erase_channel, generator, one_channel=True)
+    return images
 
 
 def clean_batches(

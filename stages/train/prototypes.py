@@ -5,7 +5,7 @@ label and each infrared cluster, associate the clusters with labels; then train 
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ def prepare_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Epoc
         "infrared": clean_batches(data.store, data.infrared_rows, device),
     }
     visible, infrared = (embed(state.network, batches) for batches in images.values())
-    clusters, overlap = infrared_classes(visible, infrared, data, method)
+    clusters, overlap = infrared_classes(visible, infrared, data, method, state.epoch)
     inside = clusters >= 0
     classes = Classes(
         visible=centroids_of(visible, data.visible_labels),
@@ -105,7 +105,7 @@ def prepare_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Epoc
 
 
 def infrared_classes(
-    visible: Tensor, infrared: Tensor, data: TrainingSet, method: Method
+    visible: Tensor, infrared: Tensor, data: TrainingSet, method: Method, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the class of each infrared image (R,) int64, -1 for none, and `Classes.overlap`.
 
@@ -118,9 +118,11 @@ def infrared_classes(
     if method.prototypes.association != "global":
         clusters = clusters_of(infrared.numpy(), method.clusters)
         return clusters, np.zeros((clusters.max(initial=-1) + 1, data.classes), np.int64)
-    modality = np.arange(len(visible) + len(infrared)) >= len(visible)
+    modality = (np.arange(len(visible) + len(infrared)) >= len(visible)).astype(np.int64)
     both = torch.cat([visible, infrared]).numpy()
-    joint = clusters_of(both, method.clusters, modality.astype(np.int64))
+    chosen = chosen_images(modality, method, epoch)
+    joint = np.full(len(both), -1)
+    joint[chosen] = clusters_of(both[chosen], method.clusters, modality[chosen])
     parts = joint[len(visible) :]
     numbers, compact = np.unique(parts[parts >= 0], return_inverse=True)
     clusters = np.full(len(infrared), -1)
@@ -129,6 +131,19 @@ def infrared_classes(
     for row, number in enumerate(numbers.tolist()):
         overlap[row] = np.bincount(labels[joint[: len(visible)] == number], minlength=data.classes)
     return clusters, overlap
+
+
+def chosen_images(modality: np.ndarray, method: Method, epoch: int) -> np.ndarray:
+    """Return the images (n,) int64, ascending, that are clustered: a share of the larger modality.
+
+    `modality` (N,) is 0 or 1. The share is `clusters.share`, drawn in every epoch.
+    """
+    larger = np.bincount(modality, minlength=2).argmax()
+    images = np.flatnonzero(modality == larger)
+    stream = seeds.numpy_generator(method.seed, "train", "clustered", epoch)
+    count = max(1, round(method.clusters.share * len(images)))
+    kept = stream.permutation(images)[:count]
+    return np.sort(np.concatenate([kept, np.flatnonzero(modality != larger)]))
 
 
 def associate(classes: Classes, data: TrainingSet, method: Method) -> Assignment:
@@ -209,21 +224,26 @@ def train_epoch(
     batches = draw_batches(data, method, epoch.infrared, state.epoch)
     memory = PrototypeMemory(epoch.centroids.to(device), method.prototypes.momentum)
     groups = epoch.modality.to(device), epoch.identities.to(device)
+    views = method.prototypes.views
     weight = weights(state.epoch, method.prototypes)
     rate = set_rate(state, train)
     means, images_seen = Means(), 0
     state.network.train()
     title = f"train: epoch {state.epoch + 1}/{train.epochs}"
+    plain = replace(train, grayscale=0.0, exchange=0.0, mixture=0.0)
     for halves in progress(batches, title, "step", len(batches)):
         images = [
-            augmented(data.store, rows, device, train, generator, gray=number == 0)
+            augmented(data.store, rows, device, how, generator, gray=number == 0)
             for number, (rows, _) in enumerate(halves)
+            for how in ((plain, train) if number == 0 and views == 2 else (train,))
         ]
         stacked = torch.cat(images).contiguous(memory_format=torch.channels_last)
         embeddings = state.network(stacked)  # (B, D), visible images first
-        classes = upload(torch.from_numpy(np.concatenate([own for _, own in halves])), device)
+        own = [halves[0][1]] * views + [classes for _, classes in halves[1:]]
+        classes = upload(torch.from_numpy(np.concatenate(own)), device)  # (B,)
+        visible = views * len(halves[0][1])
         terms = loss_terms(
-            embeddings, classes, len(images[0]), memory, groups, state.epoch, method.prototypes
+            embeddings, classes, visible, memory, groups, state.epoch, method.prototypes
         )
         loss = torch.stack([weight[name] * term for name, term in terms.items()]).sum()
         means.add({"loss": loss, **terms})

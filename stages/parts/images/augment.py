@@ -93,6 +93,17 @@ def exchange(images: Tensor, chance: float, generator: Generator) -> Tensor:
     return torch.where(chosen, single[:, None].expand_as(images), images)
 
 
+def brightness(images: Tensor, gamma: Limits, generator: Generator) -> Tensor:
+    """Raise images to a random power: x → 255 · (x / 255) ^ g, with g uniform within `gamma`.
+
+    Images are (B, 3, H, W) float, 0 to 255. With the limits (1, 1) nothing is drawn.
+    """
+    if gamma == (1, 1):
+        return images
+    exponents = torch.empty(len(images), 1, 1, 1).uniform_(*gamma, generator=generator)
+    return 255 * (images / 255).pow(upload(exponents, images.device))
+
+
 def pad_and_crop(images: Tensor, pad: int, generator: Generator) -> Tensor:
     """Shift each image (B, 3, H, W) by up to `pad` pixels in each direction; the border gets 0.
 
@@ -120,6 +131,7 @@ def erase(
     area: Limits = (0.02, 0.33),
     uniform_ratio: bool = False,
     value: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    one_channel: bool = False,
 ) -> Tensor:
     """Overwrite one rectangle of each normalized image with the given chance.
 
@@ -135,6 +147,7 @@ def erase(
         uniform_ratio: the aspect ratio is uniform in 0.3 to 1 / 0.3 instead of log-uniform in 0.3
             to 3.3.
         value: what is written into the three channels.
+        one_channel: write into one channel only, drawn for each image (CAJL's channel erasing).
 
     Returns:
         (B, 3, H, W).
@@ -159,6 +172,9 @@ def erase(
     rows = _inside(top, tall, height).unsqueeze(2)  # (B, H, 1)
     columns = _inside(left, wide, width).unsqueeze(1)  # (B, 1, W)
     mask = (rows & columns).unsqueeze(1)  # (B, 1, H, W)
+    if one_channel:
+        channel = torch.randint(3, (count, 1, 1, 1), generator=generator)
+        mask = mask & upload(channel == torch.arange(3).view(3, 1, 1), images.device)
     return torch.where(mask, _color(value, images.device), images)
 
 

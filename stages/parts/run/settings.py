@@ -97,6 +97,8 @@ class Spcl:
     flip: Annotated[float, share()]
     pad: Annotated[int, between(0, 256)]
     erase: Annotated[float, share()]
+    mixture: Annotated[float, share()]
+    gamma: Annotated[tuple[float, float], limits()]
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,10 @@ class Train:
     exchange: Annotated[float, share()]
     mixture: Annotated[float, share()]
     gamma: Annotated[tuple[float, float], limits()]
+    infrared_gamma: Annotated[tuple[float, float], limits()]
     flip: Annotated[float, share()]
     erase: Annotated[float, share()]
+    erase_channel: Annotated[float, share()]
     keep_outliers: bool
     selection: Annotated[str, one_of("last", "validation")]
 
@@ -160,6 +164,7 @@ class Otla:
 
 @dataclass(frozen=True)
 class Clusters:
+    share: Annotated[float, more_than(0, 1)]
     k1: Annotated[int, between(2, 1000)]
     k2: Annotated[int, between(1, 1000)]
     radius: Annotated[float, share()]
@@ -169,6 +174,7 @@ class Clusters:
 @dataclass(frozen=True)
 class Prototypes:
     association: Annotated[str, one_of(*ASSOCIATIONS)]
+    views: Annotated[int, between(1, 2)]
     own_epochs: Annotated[int, between(0, 10_000)]
     momentum: Annotated[float, share()]
     temperature: Annotated[float, positive()]
