@@ -36,7 +36,15 @@ VARIANTS = {
         "otla.infrared_from_epoch=0",
         "evaluate.trials=1",
     ),
+    # Beyond the paper: what the plan `beyond` shows to help at scale small.
+    "best": (
+        "train.mixture=0.8",
+        "train.gamma=[0.5,1.7]",
+        "otla.rows=clusters",
+        "otla.label_slack=0.5",
+    ),
 }
+MIXTURE, CLUSTERS, SLACK = VARIANTS["best"][:2], VARIANTS["best"][2:3], VARIANTS["best"][3:]
 # Their numbers of epochs and steps are for scale paper only; scale small keeps its own.
 REAL_SIZE = {"paper": ("train.epochs=80", "den.step=1"), "code": ("train.epochs=81",)}
 
@@ -114,7 +122,7 @@ class Plan:
 
 def variant(name: str, scale: str) -> tuple[str, ...]:
     """Return the changes of the parameter set `name` at a scale."""
-    real = REAL_SIZE[name] if scale == "paper" else ()
+    real = REAL_SIZE.get(name, ()) if scale == "paper" else ()
     return VARIANTS[name] + real
 
 
@@ -198,6 +206,34 @@ def _supervised(name: str, slug: str, den: bool, pal: bool, against: tuple[str, 
     return _setting(f"supervised: {name}", f"supervised-{slug}", "supervised", parts, against)
 
 
+def _beyond_rows() -> tuple[Row, ...]:
+    """Return each ingredient beyond the paper alone, and together, in both settings."""
+    prototypes = ("train.objective=prototypes", *MIXTURE)
+    ingredients: tuple[tuple[str, str, tuple[str, ...], str | None], ...] = (
+        ("the paper's method", "paper", (), None),
+        ("+ channel mixture", "mixture", MIXTURE, "paper"),
+        ("+ infrared clusters", "clusters", CLUSTERS, "paper"),
+        ("+ mixture, clusters", "both", MIXTURE + CLUSTERS, "mixture"),
+        ("best: + slack", "best", VARIANTS["best"], "paper"),
+        ("best without DEN", "best-no-den", (*VARIANTS["best"], "den.enabled=false"), "best"),
+        ("prototypes, transport", "prototypes", prototypes, "mixture"),
+        (
+            "prototypes, distillation alone",
+            "distillation",
+            (*prototypes, "prototypes.association=none", "prototypes.weight_unified=0"),
+            "mixture",
+        ),
+    )
+    rows = []
+    for setting, short in SETTINGS.items():
+        for name, slug, changes, against in ingredients:
+            partners = (f"{short}-{against}",) if against else ()
+            changed = (f"train.setting={setting}", *changes)
+            row = Row(f"{setting}: {name}", f"{short}-{slug}", changed, against=partners)
+            rows.append(row)
+    return tuple(rows)
+
+
 BOTH = _parts(True, True, "transport")
 PLANS = {
     "sources": Plan(
@@ -249,5 +285,8 @@ PLANS = {
             Row("paper's text", "paper", VARIANTS["paper"], REAL_SIZE["paper"], FULL_METHOD),
             Row("released code", "code", VARIANTS["code"], REAL_SIZE["code"], FULL_METHOD),
         ),
+    ),
+    "beyond": Plan(
+        "What goes beyond the paper, each ingredient alone and together", _beyond_rows()
     ),
 }

@@ -135,9 +135,9 @@ def test_evaluation_mode_leaves_the_network_as_it_was(project):
     )
 
 
-@pytest.mark.parametrize("name", ["paper", "code"])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_named_set_of_parameters_runs_two_epochs(project, name):
-    """The paper's text and the released code; lengths of a run are the profile's."""
+    """Every variant; lengths of a run are those of the profile."""
     changes = dict(change.split("=", 1) for change in VARIANTS[name])
     given = {
         key.replace(".", "__"): params.parse(value)
