@@ -38,13 +38,16 @@ VARIANTS = {
     ),
     # Beyond the paper: what the plan `beyond` shows to help at scale small.
     "best": (
+        "spcl.mixture=0.5",
+        "spcl.gamma=[0.5,1.7]",
         "train.mixture=0.8",
         "train.gamma=[0.5,1.7]",
         "otla.rows=clusters",
         "otla.label_slack=0.5",
     ),
 }
-MIXTURE, CLUSTERS, SLACK = VARIANTS["best"][:2], VARIANTS["best"][2:3], VARIANTS["best"][3:]
+BEST = VARIANTS["best"]
+STAGE1, MIXTURE, CLUSTERS, SLACK = BEST[:2], BEST[2:4], BEST[4:5], BEST[5:]
 # Their numbers of epochs and steps are for scale paper only; scale small keeps its own.
 REAL_SIZE = {"paper": ("train.epochs=80", "den.step=1"), "code": ("train.epochs=81",)}
 
@@ -208,21 +211,21 @@ def _supervised(name: str, slug: str, den: bool, pal: bool, against: tuple[str, 
 
 def _beyond_rows() -> tuple[Row, ...]:
     """Return each ingredient beyond the paper alone, and together, in both settings."""
-    prototypes = ("train.objective=prototypes", *MIXTURE)
+    mixtures = STAGE1 + MIXTURE
+    prototypes = ("train.objective=prototypes", *mixtures)
+    alone = ("prototypes.association=none", "prototypes.weight_unified=0")
     ingredients: tuple[tuple[str, str, tuple[str, ...], str | None], ...] = (
         ("the paper's method", "paper", (), None),
-        ("+ channel mixture", "mixture", MIXTURE, "paper"),
+        ("+ channel mixture in stage 1", "stage1", STAGE1, "paper"),
+        ("+ channel mixture in training", "mixture", MIXTURE, "paper"),
+        ("+ both mixtures", "mixtures", mixtures, "stage1"),
         ("+ infrared clusters", "clusters", CLUSTERS, "paper"),
-        ("+ mixture, clusters", "both", MIXTURE + CLUSTERS, "mixture"),
-        ("best: + slack", "best", VARIANTS["best"], "paper"),
-        ("best without DEN", "best-no-den", (*VARIANTS["best"], "den.enabled=false"), "best"),
-        ("prototypes, transport", "prototypes", prototypes, "mixture"),
-        (
-            "prototypes, distillation alone",
-            "distillation",
-            (*prototypes, "prototypes.association=none", "prototypes.weight_unified=0"),
-            "mixture",
-        ),
+        ("+ slack", "slack", SLACK, "paper"),
+        ("best: all of these", "best", BEST, "paper"),
+        ("best without clusters", "best-images", mixtures + SLACK, "best"),
+        ("best without DEN", "best-no-den", (*BEST, "den.enabled=false"), "best"),
+        ("prototypes, transport", "prototypes", prototypes, "mixtures"),
+        ("prototypes, distillation alone", "distillation", prototypes + alone, "mixtures"),
     )
     rows = []
     for setting, short in SETTINGS.items():
