@@ -9,7 +9,7 @@ import pandas as pd
 
 from stages.parts.images.table import COLUMNS, check_table
 from stages.parts.run.stage import InputError
-from stages.prepare.disk import path_below, read_file
+from stages.prepare.disk import UNWRITABLE, path_below, read_file
 
 MAX_LIST_BYTES = 2**26
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -66,9 +66,13 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise InputError(f"{path} is not a text file in UTF-8 (line {line})") from None
-    return [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+        place = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path} is not a text file in UTF-8 (line {place})") from None
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    for number, line in enumerate(lines, start=1):
+        if UNWRITABLE.search(line.replace("\t", " ")):
+            raise InputError(f"{path} line {number} holds a control character; expected text")
+    return lines
 
 
 def read_ids(path: Path, may_be_empty: bool = False) -> list[int]:
