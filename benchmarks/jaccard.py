@@ -100,7 +100,7 @@ def measure(which: str, folder: Path) -> None:
         return result
 
     faiss.knn = timed_search
-    embeddings = np.load(folder / "embeddings.npy")
+    embeddings = np.load(folder / "embeddings.npy", allow_pickle=False)
     before, started = memory("VmRSS"), time.process_time()
     result = IMPLEMENTATIONS[which](embeddings)
     total = time.process_time() - started
@@ -127,7 +127,8 @@ def run(which: str, folder: Path) -> dict[str, float]:
 
 def compare(folder: Path) -> float:
     """Return the largest difference of the two results, without the dense one in memory."""
-    ours, dense = load_npz(folder / "ours.npz"), np.load(folder / "dense.npy", mmap_mode="r")
+    ours = load_npz(folder / "ours.npz")
+    dense = np.load(folder / "dense.npy", mmap_mode="r", allow_pickle=False)
     worst = 0.0
     for start in range(0, len(dense), 500):
         rows = slice(start, start + 500)

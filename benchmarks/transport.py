@@ -125,7 +125,7 @@ def measured(name: str, path: Path, tolerance: float, threads: int) -> Cost:
     with threadpool_limits(threads):
         METHODS[name](problem(500, 20), tolerance)
         before = resident("VmRSS")
-        log_predictions = np.load(path)
+        log_predictions = np.load(path, allow_pickle=False)
         started = time.perf_counter()
         weights, steps = METHODS[name](log_predictions, tolerance)
         seconds = time.perf_counter() - started
