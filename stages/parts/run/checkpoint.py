@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from stages.parts.run.files import ROOT, file_hash
+from stages.parts.run.files import ROOT, file_hash, remove_parts
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_facts, load_tensors, save_tensors
 
@@ -93,6 +93,7 @@ class Checkpoint:
     def delete(self) -> None:
         """Forget the state: the stage has finished."""
         self.path.unlink(missing_ok=True)
+        remove_parts(self.path)
 
     def _reason(self, path: Path) -> str:
         """Return why the state at `path` is not used."""

@@ -1,7 +1,6 @@
 """Tensors on disk as safetensors: equal content gives equal bytes, and nothing is unpickled."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stages.parts.run.files import part_of
+from stages.parts.run.files import whole_file
 from stages.parts.run.stage import InputError
 
 
@@ -17,13 +16,17 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: Any = None) -> N
     """Write tensors and JSON-able `facts` as one safetensors file, whole or not at all.
 
     All facts share one metadata key, because safetensors does not keep the order of several.
+
+    Raises:
+        OSError: if there is no room or no permission for the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     metadata = None if facts is None else {"facts": json.dumps(facts)}
-    save_file(ordered, part, metadata=metadata)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        try:
+            save_file(ordered, part, metadata=metadata)
+        except SafetensorError as error:  # its kind for a full disk, too
+            raise OSError(str(error)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
