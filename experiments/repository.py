@@ -91,7 +91,11 @@ def git(*arguments: str, index: Path | None = None) -> str:
     """
     environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
     done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, errors="replace", env=environment
+        ["git", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
     )
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

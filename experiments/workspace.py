@@ -35,7 +35,7 @@ class Workspace:
 
     def __enter__(self) -> "Workspace":
         self.clone.parent.mkdir(parents=True, exist_ok=True)
-        self.lock: IO[str] = self.clone.with_suffix(".lock").open("w")
+        self.lock: IO[str] = self.clone.with_suffix(".lock").open("w", encoding="utf-8")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,7 +48,7 @@ class Workspace:
             with whole_folder(self.clone) as part:
                 git("init", "--quiet", "--template=", str(part))  # without the user's hooks
         objects = Path(git("rev-parse", "--git-path", "objects").strip()).absolute()
-        (self.clone / ".git/objects/info/alternates").write_text(f"{objects}\n")
+        (self.clone / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
         for key in ("user.name", "user.email"):
             value = git("config", "--default", "", "--get", key).strip()
             if value:

@@ -239,8 +239,8 @@ def test_a_folder_that_was_not_finished_leaves_the_old_one(here, error):
 
 
 def test_a_folder_that_a_killed_run_left_half_written_is_no_obstacle(here):
-    (here / ".out.part").mkdir()
-    (here / ".out.part" / "half").write_text("half")
+    (here / ".out.killed.part").mkdir()
+    (here / ".out.killed.part" / "half").write_text("half")
     with whole_folder(here / "out") as folder:
         assert list(folder.iterdir()) == []
     assert [path.name for path in here.iterdir()] == ["out"]
