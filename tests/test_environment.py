@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dvc.repo import Repo
 
 from stages.parts.run.files import remove_parts, whole_folder
 from stages.parts.run.stage import run_stage
@@ -265,3 +266,46 @@ def test_a_reader_that_stops_early_ends_a_stage_without_a_traceback(tmp_path: Pa
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+LEFTOVERS = (
+    ".a.py.swp",
+    "a.py~",
+    ".#a.py",
+    "#a.py#",
+    "a.py.orig",
+    "a.py.rej",
+    ".a.json.k3x9_2ab.part/a.json",
+    "__pycache__/a.cpython-311.pyc",
+    ".ipynb_checkpoints/a.ipynb",
+    ".DS_Store",
+    "._a.py",
+    ".directory",
+    ".nfs000000001",
+    "Thumbs.db",
+    "desktop.ini",
+    ".idea/workspace.xml",
+    ".vscode/settings.json",
+)
+
+
+def test_what_editors_and_systems_leave_in_a_folder_reruns_no_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("code/deep/a.py", ".dvc/config"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    Path(".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    Path("dvc.yaml").write_text("stages: {a: {cmd: touch out, deps: [code], outs: [out]}}\n")
+    with Repo() as repository:
+        repository.reproduce()
+        for name in LEFTOVERS:
+            path = Path("code/deep", name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("left")
+        assert repository.status() == {}
+        Path("code/deep/b.py").touch()
+        assert set(repository.status()) == {"a"}
