@@ -331,6 +331,7 @@ def test_a_fingerprint_changes_with_every_setting_file_and_seed(here):
         key([one], paths=paths[:1]),
     ]
     (here / "code" / "notes.txt").write_text("not code")
+    (here / "code" / ".#a.py").symlink_to("somebody@a.machine.1234")  # Emacs, of an open file
     assert key([one]) == first
     (here / "code" / "deep" / "a.py").write_text("a = 2\n")
     others.append(key([one]))

@@ -73,8 +73,11 @@ def end_without_reader() -> NoReturn:
 
 def message(line: str) -> None:
     """Print one line; a progress bar that is shown stays whole."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+    try:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_without_reader()
 
 
 def progress(items: Iterable[Any], what: str, unit: str, total: int | None = None) -> Iterable[Any]:

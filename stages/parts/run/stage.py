@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stages import STARTED
-from stages.parts.run.console import end_without_reader
 from stages.parts.run.files import LOGS, write_json
 
 
@@ -41,8 +40,6 @@ def run_stage(name: str, batch: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:
-        end_without_reader()
     except (*EXPECTED, RuntimeError) as error:
         if not isinstance(error, EXPECTED) and not NO_MEMORY.search(str(error)):
             raise
