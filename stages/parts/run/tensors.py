@@ -1,6 +1,8 @@
 """Tensors on disk as safetensors: equal content gives equal bytes, and nothing is unpickled."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: Any = None) -> N
     with whole_file(path) as part:
         try:
             save_file(ordered, part, metadata=metadata)
-        except SafetensorError as error:  # its kind for a full disk, too
-            raise OSError(str(error)) from None
+        except SafetensorError as error:  # also on a full disk: "… (os error 28)"
+            code = re.search(r"os error (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
