@@ -75,25 +75,30 @@ def test_files_are_utf_8_and_a_terminal_shows_what_it_can(
 # Signals
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The stage `synthesize` at work, with its workers."""
-    write_parameters(tmp_path, SMALL)
+def rendering(folder: Path, *command: str) -> subprocess.Popen[str]:
+    """A command that runs the stage `synthesize` in `folder`, whose workers are at work."""
+    write_parameters(folder, SMALL)
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.synthesize"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(folder / "site")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    while not list(tmp_path.rglob("*.jpg")):
+    while not list(folder.rglob("*.jpg")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    yield process
-    process.kill()
-    process.communicate()
+    return process
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The stage `synthesize` at work, with its workers."""
+    with rendering(tmp_path, "stages.synthesize") as process:
+        yield process
+        process.kill()
 
 
 def is_alive(group: int) -> bool:
@@ -118,6 +123,28 @@ def test_a_signal_ends_stage_and_workers_in_one_line(
     assert (stage.returncode, said) == (128 + number, f"\n{line}\n")
     assert not is_alive(stage.pid)
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("send", "number", "said_by_dvc"),
+    [(os.killpg, signal.SIGINT, "exited with 130"), (os.kill, signal.SIGTERM, "")],
+    ids=["Ctrl-C", "kill of DVC alone"],
+)
+def test_a_signal_ends_what_dvc_runs(
+    tmp_path: Path, send: object, number: signal.Signals, said_by_dvc: str
+) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    command = f"{{cmd: {sys.executable} -m stages.synthesize, outs: [data/synthetic]}}"
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{synthesize: {command}}}\n")
+    with rendering(tmp_path, "dvc", "repro") as process:
+        send(process.pid, number)
+        _, said = process.communicate(timeout=10)
+    assert "the same command goes on from what is finished" in said
+    assert said_by_dvc in said
+    assert "Traceback" not in said
+    assert not is_alive(process.pid)
+    assert list((tmp_path / "data").glob("*synthetic*")) == []
 
 
 def test_a_killed_stage_leaves_no_worker_and_the_next_one_removes_its_files(
