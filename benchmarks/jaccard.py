@@ -81,7 +81,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Floats], Any]] = {
 
 def memory(name: str) -> float:
     """Return the MB of this process: `VmRSS` now, `VmHWM` at its peak (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     line = next(line for line in lines if line.startswith(name))
     return int(line.split()[1]) / 1024
 
@@ -116,7 +116,9 @@ def measure(which: str, folder: Path) -> None:
 def run(which: str, folder: Path) -> dict[str, float]:
     """Return the costs that `measure` prints."""
     command = [sys.executable, "-m", "benchmarks.jaccard", "--measure", which, str(folder)]
-    costs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    costs = json.loads(
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    )
     after = costs["total"] - costs["search"]
     print(
         f"  {which:6} {costs['total']:8.2f} s, {after:8.2f} s of it after the search, "

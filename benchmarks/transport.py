@@ -135,7 +135,7 @@ def measured(name: str, path: Path, tolerance: float, threads: int) -> Cost:
 
 def resident(field: str) -> int:
     """Return the bytes of memory that this process holds (VmRSS) or held at most (VmHWM)."""
-    line = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    line = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert line, f"/proc/self/status has no {field}"
     return int(line[1]) * 1024
 
