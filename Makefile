@@ -24,6 +24,7 @@ install: .venv/installed ## create .venv and install requirements.txt
 	@touch $@
 
 repro: .venv/installed ## run the pipeline (dvc repro) and print the result table
+	@$(BIN)/python -m experiments.repository
 	@$(BIN)/python -m stages.parts.run.params
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m stages.report --show

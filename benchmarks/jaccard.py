@@ -81,7 +81,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Floats], Any]] = {
 
 def memory(name: str) -> float:
     """Return the MB of this process: `VmRSS` now, `VmHWM` at its peak (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     line = next(line for line in lines if line.startswith(name))
     return int(line.split()[1]) / 1024
 
@@ -100,7 +100,7 @@ def measure(which: str, folder: Path) -> None:
         return result
 
     faiss.knn = timed_search
-    embeddings = np.load(folder / "embeddings.npy")
+    embeddings = np.load(folder / "embeddings.npy", allow_pickle=False)
     before, started = memory("VmRSS"), time.process_time()
     result = IMPLEMENTATIONS[which](embeddings)
     total = time.process_time() - started
@@ -116,7 +116,9 @@ def measure(which: str, folder: Path) -> None:
 def run(which: str, folder: Path) -> dict[str, float]:
     """Return the costs that `measure` prints."""
     command = [sys.executable, "-m", "benchmarks.jaccard", "--measure", which, str(folder)]
-    costs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    costs = json.loads(
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    )
     after = costs["total"] - costs["search"]
     print(
         f"  {which:6} {costs['total']:8.2f} s, {after:8.2f} s of it after the search, "
@@ -127,7 +129,8 @@ def run(which: str, folder: Path) -> dict[str, float]:
 
 def compare(folder: Path) -> float:
     """Return the largest difference of the two results, without the dense one in memory."""
-    ours, dense = load_npz(folder / "ours.npz"), np.load(folder / "dense.npy", mmap_mode="r")
+    ours = load_npz(folder / "ours.npz")
+    dense = np.load(folder / "dense.npy", mmap_mode="r", allow_pickle=False)
     worst = 0.0
     for start in range(0, len(dense), 500):
         rows = slice(start, start + 500)

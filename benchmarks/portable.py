@@ -57,11 +57,11 @@ def run(folder: Path, numerics: str, processor: str | None) -> dict[str, str]:
     folder.mkdir()
     for name in ("stages", "dvc.yaml"):
         (folder / name).symlink_to(ROOT / name)
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for section, leaves in TINY.items():
         tree[section] |= leaves
     tree["device"] |= {"name": "cpu", "precision": "float32", "numerics": numerics}
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     emulator = [] if processor is None else [EMULATOR, "-cpu", processor]
     environment = {
         name: value
@@ -71,7 +71,7 @@ def run(folder: Path, numerics: str, processor: str | None) -> dict[str, str]:
     for stage in STAGES:
         command = [*emulator, sys.executable, "-m", f"stages.{stage}"]
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False
         )
         if done.returncode:
             sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -125,7 +125,7 @@ def measured(name: str, path: Path, tolerance: float, threads: int) -> Cost:
     with threadpool_limits(threads):
         METHODS[name](problem(500, 20), tolerance)
         before = resident("VmRSS")
-        log_predictions = np.load(path)
+        log_predictions = np.load(path, allow_pickle=False)
         started = time.perf_counter()
         weights, steps = METHODS[name](log_predictions, tolerance)
         seconds = time.perf_counter() - started
@@ -135,7 +135,7 @@ def measured(name: str, path: Path, tolerance: float, threads: int) -> Cost:
 
 def resident(field: str) -> int:
     """Return the bytes of memory that this process holds (VmRSS) or held at most (VmHWM)."""
-    line = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    line = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert line, f"/proc/self/status has no {field}"
     return int(line[1]) * 1024
 

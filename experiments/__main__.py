@@ -7,7 +7,6 @@ so the same command goes on after an interruption. `python -m experiments varian
 """
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from experiments.plans import PLANS, SETTINGS, VARIANTS, Plan, variant
 from experiments.repository import Repository
 from experiments.runs import Run, changed, runs
 from stages.parts.run import params
+from stages.parts.run.console import end_without_reader
 from stages.parts.run.files import read_json, write_json
 from stages.parts.run.stage import InputError
 
@@ -154,7 +154,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # `… | head` has read enough; Python would complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        end_without_reader()
     sys.exit(code)

@@ -1,9 +1,13 @@
-"""What git knows: whether experiments can run here, which ones there are, and their files."""
+"""What git knows: whether experiments can run here, which ones there are, and their files.
+
+`python -m experiments.repository` says in one line why DVC cannot work in the current folder.
+"""
 
 import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +26,7 @@ class Repository:
     """
 
     def __init__(self) -> None:
-        if shutil.which("git") is None:
-            raise InputError("git is not on PATH; DVC keeps experiments as git commits")
+        check_folder()
         if find_spec("dvc") is None:
             raise InputError(
                 "DVC is not installed; install requirements.txt, or use .venv/bin/python"
@@ -32,7 +35,8 @@ class Repository:
             self.head = git("rev-parse", "--verify", "HEAD^{commit}").strip()
         except InputError:
             raise InputError(
-                "this is not a git repository with a commit; DVC's experiments need one"
+                "this git repository has no commit, which DVC's experiments start from; "
+                "run git add -A && git commit -m start"
             ) from None
         if git("rev-parse", "--is-shallow-repository").strip() == "true":
             raise InputError(
@@ -83,6 +87,37 @@ class Repository:
             return None
 
 
+def check_folder() -> None:
+    """Check that DVC can work in the current folder. It would say so after the first stage, or not.
+
+    Raises:
+        InputError: if there is no git, no repository, one that git refuses to read, or one whose
+            path the locale does not spell.
+    """
+    if shutil.which("git") is None:
+        raise InputError("git is not on PATH; DVC keeps experiments as git commits")
+    try:
+        str(Path.cwd()).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            "the path of this folder has letters that are none in this locale, which ends DVC; "
+            "run export LC_ALL=C.UTF-8 first, or move it to a path of ASCII letters"
+        ) from None
+    try:
+        git("rev-parse", "--git-dir")
+    except InputError as error:
+        if "safe.directory" in str(error):
+            command = str(error).partition("git config")[2].strip()
+            raise InputError(
+                "this repository belongs to another user, so git and DVC refuse it; "
+                f"run git config {command}"
+            ) from None
+        raise InputError(
+            f"{Path.cwd()} is not a git repository (a download as ZIP is none), which DVC needs; "
+            "clone the project with git, or run git init && git add -A && git commit -m start"
+        ) from None
+
+
 def git(*arguments: str, index: Path | None = None) -> str:
     """Return what git prints, with `index` in place of its own if one is given.
 
@@ -91,9 +126,20 @@ def git(*arguments: str, index: Path | None = None) -> str:
     """
     environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
     done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, errors="replace", env=environment
+        ["git", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
     )
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise InputError(f"git {' '.join(arguments)}: {complaint[-1]}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    try:
+        check_folder()
+    except InputError as error:
+        sys.exit(f"error: {error}")

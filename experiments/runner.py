@@ -161,9 +161,9 @@ def execute(workspace: Workspace, run: Run, show: Callable[[str], None]) -> Resu
     log = _log(run)
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         code = workspace.run(run, output, lambda: show(_last_line(log)))
-    text = log.read_text(errors="replace")
+    text = log.read_text(encoding="utf-8", errors="replace")
     if code:
         raise RunError(_reason(text, code))
     commit = workspace.hand_over(run.name)

@@ -7,6 +7,7 @@ so rows that share a stage share its run.
 """
 
 import fcntl
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ class Workspace:
 
     def __enter__(self) -> "Workspace":
         self.clone.parent.mkdir(parents=True, exist_ok=True)
-        self.lock: IO[str] = self.clone.with_suffix(".lock").open("w")
+        self.lock: IO[str] = self.clone.with_suffix(".lock").open("w", encoding="utf-8")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,7 +49,7 @@ class Workspace:
             with whole_folder(self.clone) as part:
                 git("init", "--quiet", "--template=", str(part))  # without the user's hooks
         objects = Path(git("rev-parse", "--git-path", "objects").strip()).absolute()
-        (self.clone / ".git/objects/info/alternates").write_text(f"{objects}\n")
+        (self.clone / ".git/objects/info/alternates").write_bytes(os.fsencode(objects) + b"\n")
         for key in ("user.name", "user.email"):
             value = git("config", "--default", "", "--get", key).strip()
             if value:
@@ -110,6 +111,7 @@ class Workspace:
     def _write_config(self) -> None:
         """Give DVC the user's local settings, and the user's cache."""
         from dvc.config import Config  # takes a second, which other commands need not wait for
+        from dvc.config_schema import RelPath
         from dvc.repo import Repo
 
         with Repo() as repo:
@@ -118,4 +120,4 @@ class Workspace:
         (self.folder / ".dvc/config.local").unlink(missing_ok=True)
         with Config(str(self.folder / ".dvc")).edit("local") as config:
             config.update(local)
-            config["cache"]["dir"] = cache
+            config["cache"]["dir"] = RelPath(cache)  # DVC writes ASCII only; a path may have more

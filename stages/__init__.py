@@ -15,11 +15,16 @@ Every stage also writes its figures to `metrics/`. `parts` holds what the stages
 of the field that know neither stages nor one another. docs/code.md is the guide for developers.
 """
 
+import sys
 import time
 
-from stages.parts.run import numerics
+from stages.parts.run import console, numerics
 
 STARTED = time.perf_counter()  # of the process, apart from the start of Python itself
 
 # before numpy, torch and faiss are imported, which every other module of this package may do
 numerics.choose()
+
+console.show_anything()
+if sys.argv[0] == "-m":  # `python -m stages.…` is about to run; importing torch takes seconds
+    console.end_on_signals()

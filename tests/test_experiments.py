@@ -379,7 +379,7 @@ import json, os, pathlib, time
 import yaml
 
 root = pathlib.Path(os.environ["VIREID_ROOT"])
-tree = yaml.safe_load(open("params.yaml"))
+tree = yaml.safe_load(open("params.yaml", encoding="utf-8"))
 (root / "ran").open("a").write(f"{os.getpid()}\\n")
 if (root / "sleep").exists():
     time.sleep(60)
@@ -620,6 +620,15 @@ def test_what_cannot_work_is_refused_at_once(folder: Path, monkeypatch: pytest.M
         main(["sources"])
     shutil.copy(ROOT / "params.yaml", folder.parent)
     monkeypatch.chdir(folder.parent)
-    with pytest.raises(ValueError, match="not a git repository"):
+    with pytest.raises(ValueError, match=r"not a git repository \(a download as ZIP.*git init &&"):
         main(["sources"])
+    git("init", "-q", "empty")
+    shutil.copy(ROOT / "params.yaml", "empty")
+    monkeypatch.chdir(folder.parent / "empty")
+    with pytest.raises(ValueError, match=r"has no commit.*run git add -A && git commit"):
+        main(["sources"])
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own, of its tests
+    with pytest.raises(ValueError, match=r"another user.*run git config --global --add safe.dir"):
+        main(["sources"])
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
     monkeypatch.chdir(folder)

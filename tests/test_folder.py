@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 
 from stages.evaluate import __main__ as evaluate
 from stages.evaluate.protocols import PROTOCOLS
@@ -522,6 +522,26 @@ def test_bad_input_ends_in_one_line(project: Callable[..., Path], root: Path) ->
     ):
         source.main()
     assert not (place / "data/images/target").exists()
+
+
+def test_turned_pictures_are_stored_upright_without_a_word(
+    project: Callable[..., Path], source_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = project()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright = {}
+    for path in (source_root / "folder/visible/3_0.png", source_root / "shop/eve_0.png"):
+        with Image.open(path) as image:
+            upright[path.name] = np.asarray(image)
+            image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    prepare.main()
+    source.main()
+    assert "WARNING" not in capsys.readouterr().out
+    for store_name, name in (("target", "3_0.png"), ("source", "eve_0.png")):
+        store = ImageStore(place / "data/images" / store_name)
+        row = store.table["path"].str.endswith("/" + name).to_numpy().argmax()
+        np.testing.assert_array_equal(store.pixels[row], upright[name])
 
 
 def test_thirty_pictures_of_four_people_through_the_pipeline(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import portable
-from stages.parts.run import numerics
+from stages.parts.run import numerics, params
 from tests.builders import ROOT, write_parameters
 
 
@@ -75,3 +75,54 @@ def test_without_an_emulator_the_benchmark_says_so(
     monkeypatch.setattr(portable.shutil, "which", lambda name: None)
     assert portable.main([]) == 0
     assert "skipped: qemu-x86_64 is not on PATH" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "threads", "is_refused"),
+    [
+        ("OMP_THREAD_LIMIT=1", 2, True),
+        ("OMP_THREAD_LIMIT=3", 4, True),
+        ("OMP_THREAD_LIMIT=2", 2, False),
+        ("OMP_THREAD_LIMIT=1", 1, False),
+        ("OMP_THREAD_LIMIT=", 2, False),
+        ("OMP_DYNAMIC=TRUE", 2, True),
+        ("OMP_DYNAMIC=false", 2, False),
+        ("OMP_DYNAMIC=true", 1, False),
+        ("OMP_MAX_ACTIVE_LEVELS=0", 2, True),
+        ("OMP_MAX_ACTIVE_LEVELS=1", 2, False),
+        ("MKL_DYNAMIC=TRUE", 2, False),
+        ("OMP_NESTED=true", 2, False),
+    ],
+)
+def test_threads_that_would_not_come_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, threads: int, is_refused: bool
+) -> None:
+    """oneDNN waits for them without an end; two threads were seen to run with the others."""
+    written = write_parameters(tmp_path, {"device.threads": threads})
+    monkeypatch.setenv(*setting.split("="))
+    if not is_refused:
+        params.load(written)
+        return
+    with pytest.raises(ValueError, match=rf"^params.yaml: device.threads: .* {setting} .*unset it"):
+        params.load(written)
+
+
+def test_fewer_cores_than_threads_are_no_obstacle(tmp_path: Path) -> None:
+    """One core of many, as by taskset, a container or a batch system: the threads take turns."""
+    write_parameters(tmp_path, {"device.threads": 2})
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from stages.parts.run import params, settings\n"
+        "from stages.parts.run.device import open_device\n"
+        "tree = params.load()\n"
+        "open_device(params.section(tree, 'device', settings.Device))\n"
+        "import torch\n"
+        "torch.nn.Conv2d(16, 32, 3)(torch.ones(8, 16, 48, 24)).sum().backward()\n"
+        "print(torch.get_num_threads())"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr

@@ -4,6 +4,7 @@ import hashlib
 import io
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import read_table
@@ -34,6 +35,7 @@ from stages.prepare import (
     source,
     sysu_mm01,
 )
+from stages.prepare.decode import Decoded, read_image
 from stages.prepare.readers import SOURCES, TARGETS, read_checked, tree_reader
 from stages.prepare.tree import TEST_OFFSET, ImageFile, find_tree, table_of
 
@@ -421,13 +423,19 @@ def test_llcm_refuses_names_without_camera_and_identities_without_images(llcm_tr
         llcm.read(llcm_tree)
 
 
-def test_sources_refuse_empty_folders_and_odd_names(market: Path, tmp_path: Path) -> None:
+def test_sources_refuse_odd_names_and_trees_without_training_images(
+    market: Path, tmp_path: Path
+) -> None:
     write_image(market / "query" / "person7.jpg")
     with pytest.raises(InputError, match=r"query/person7\.jpg: expected a name like"):
         market1501.read(market)
-    for file in (market / "query").iterdir():
+    (market / "query" / "person7.jpg").unlink()
+    for file in (market / "bounding_box_train").glob("0*"):  # what is left is junk
         file.unlink()
-    with pytest.raises(InputError, match="query holds no images"):
+    with pytest.raises(InputError, match="bounding_box_train holds no images of people; expected"):
+        market1501.read(market)
+    shutil.rmtree(market / "bounding_box_train")
+    with pytest.raises(InputError, match="bounding_box_train holds no images of people; expected"):
         market1501.read(market)
     write_lines(tmp_path / "list_train.txt", "0000/photo.jpg 0")
     with pytest.raises(
@@ -493,7 +501,7 @@ def test_a_tree_that_is_not_there_is_one_line_with_parameter_and_folder(tmp_path
         find_tree("MSMT17_V1", msmt17.MARKER, roots)
     assert str(raised.value) == (
         f"data.root: {tmp_path} holds no MSMT17_V1; data.source_root: {gone} is not a folder; "
-        "expected a folder that holds MSMT17_V1 or is such a tree (train, test, list_train.txt)"
+        "expected a folder that holds MSMT17_V1 or is such a tree (train, list_train.txt)"
     )
 
 
@@ -511,6 +519,14 @@ def test_published_counts_are_compared_in_one_line(sysu: Path) -> None:
     assert "6 queries (published: 3,803)" in line
     assert counts.compare(table, (counts.Count("queries", 6, ("query",)),), "SYSU-MM01") == []
     assert counts.compare(table, (), "SYSU-MM01") == []
+
+
+def test_a_target_without_a_modality_is_refused(sysu: Path) -> None:
+    counts.refuse_missing_part(sysu_mm01.read(sysu), sysu)
+    for camera in (3, 6):
+        shutil.rmtree(sysu / f"cam{camera}")
+    with pytest.raises(InputError, match="SYSU-MM01 holds no infrared training image; expected"):
+        counts.refuse_missing_part(sysu_mm01.read(sysu), sysu)
 
 
 def test_people_of_one_modality_are_counted_and_warned_about(sysu: Path) -> None:
@@ -557,8 +573,73 @@ def test_equal_trees_give_equal_bytes(sysu: Path, tmp_path: Path) -> None:
 def test_other_pixel_kinds_become_rgb(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGB", (10, 20), (90, 90, 90)).convert(mode)
     image.save(tmp_path / "image.png")
-    pixels, _, _ = build.read_image(tmp_path / "image.png", 20, 10)
+    pixels = read_image(tmp_path / "image.png", 20, 10).pixels
     np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+def write_turned(path: Path, orientation: int) -> np.ndarray:
+    """Write an image of four colored corners with an EXIF orientation; return it upright."""
+    upright = np.zeros((20, 10, 3), dtype=np.uint8)
+    upright[:10, :5], upright[:10, 5:], upright[10:, :5] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+    store = {  # from the upright image to what a camera stores that is held so
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(store[orientation])).save(path, format="PNG", exif=exif)
+    return upright
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_upright_as_viewers_show_them(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "image.png"
+    upright = write_turned(path, orientation)
+    image = read_image(path, 20, 10, upright=True)
+    np.testing.assert_array_equal(image.pixels, upright)
+    assert image.has_turn == (orientation != 1)
+    with Image.open(path) as stored:
+        np.testing.assert_array_equal(ImageOps.exif_transpose(stored).convert("RGB"), upright)
+        released = np.asarray(stored.convert("RGB").resize((10, 20), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(read_image(path, 20, 10).pixels, released)
+
+
+def test_published_images_stay_as_stored_with_one_warning(
+    project: Callable[..., Path], sysu: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("cam1/0004/0001.jpg", "cam2/0004/0002.jpg"):
+        write_turned(sysu / path, 6)
+    root = project()
+    __main__.main()
+    warning, sentence = capsys.readouterr().out.splitlines()
+    assert warning == (
+        "WARNING: raw/SYSU-MM01: 2 images have an EXIF orientation, the first is "
+        "cam1/0004/0001.jpg; they are not turned, as in the released code"
+    )
+    assert "WARNING" not in sentence
+    store = ImageStore(root / "data/images/target")
+    row = store.table["path"].tolist().index("cam1/0004/0001.jpg")
+    with Image.open(sysu / "cam1/0004/0001.jpg") as stored:
+        np.testing.assert_array_equal(
+            store.pixels[row], stored.convert("RGB").resize((12, 24), Image.Resampling.LANCZOS)
+        )
+
+
+def test_damaged_exif_is_no_reason_to_refuse_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    Image.new("RGB", (10, 20), (90, 90, 90)).save(
+        path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff\1\x12\0\3"
+    )
+    image = read_image(path, 20, 10, upright=True)
+    assert (image.pixels == 90).all()
+    assert not image.has_turn
 
 
 def damage(path: Path, kind: str) -> None:
@@ -620,10 +701,10 @@ def test_an_interrupted_run_leaves_the_old_store(
     before = {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()}
     read = build.read_image
 
-    def interrupted(path: Path, height: int, width: int) -> tuple[np.ndarray, int, str]:
+    def interrupted(path: Path, *how: int) -> Decoded:
         if path == sysu / table["path"].iloc[20]:
             raise error
-        return read(path, height, width)
+        return read(path, *how)
 
     monkeypatch.setattr(build, "read_image", interrupted)
     with pytest.raises(error):
@@ -755,6 +836,39 @@ def test_source_expects_nothing_of_rendered_trees(
     market.parent.rename(root / "data/synthetic")
     source.main()
     assert "WARNING" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("layout", ["market1501", "dukemtmc", "msmt17"])
+@pytest.mark.parametrize("kind", ["missing", "empty"])
+def test_a_source_needs_its_training_half_only(
+    project: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    layout: str,
+    kind: str,
+) -> None:
+    root = tmp_path / "raw" / str(SOURCES[layout].folder)
+    names = {"market1501": "0002_c1s1_000451_03.jpg", "dukemtmc": "0002_c2_f0046182.jpg"}
+    if layout not in names:
+        write_image(root / "train/0000/0000_000_01_0303noon_0008_0.jpg")
+        write_lines(root / "list_train.txt", "0000/0000_000_01_0303noon_0008_0.jpg 0")
+        write_lines(root / "list_val.txt")
+    else:
+        write_image(root / "bounding_box_train" / names[layout])
+    if kind == "empty":
+        for folder in ("query", "bounding_box_test", "test"):
+            (root / folder).mkdir()
+        write_lines(root / "list_query.txt")
+        write_lines(root / "list_gallery.txt", "")
+    place = project(spcl={"source": layout})
+    source.main()
+    assert f"WARNING: {root.relative_to(place)} holds no query and no gallery images; " in (
+        capsys.readouterr().out
+    )
+    assert read_json(place / "metrics/source.json")["images"] == 1
+    root.rename(tmp_path / "mine")  # found by what it holds
+    project(data={"root": "mine"}, spcl={"source": layout})
+    source.main()
 
 
 def test_source_none_is_an_empty_store(

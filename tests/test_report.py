@@ -151,10 +151,16 @@ def test_another_environment_changes_no_byte_of_page_and_figures(
     shutil.rmtree(copy / "metrics/report")
     write(copy / "matplotlibrc", "font.size: 20\nsavefig.bbox: tight\nlines.linewidth: 5\n")
     settings = {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": str(ROOT)}
+    settings |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # ASCII, not Python's UTF-8 for C
     command = [sys.executable, "-m", "stages.report"]
     subprocess.run(command, cwd=copy, env=os.environ | settings, check=True)
     assert (copy / "metrics/report/index.html").read_text() == page
     assert figures_of(copy) == figures_of(folder)
+    shown = [*command, "--show"]
+    said = subprocess.run(
+        shown, cwd=copy, env=os.environ | settings, check=True, capture_output=True
+    )
+    assert rb"30.00 \xb1" in said.stdout or rb"\u2013" in said.stdout
 
 
 def test_run_times_are_on_a_page_of_their_own(folder: Path, page: str) -> None:

@@ -239,8 +239,8 @@ def test_a_folder_that_was_not_finished_leaves_the_old_one(here, error):
 
 
 def test_a_folder_that_a_killed_run_left_half_written_is_no_obstacle(here):
-    (here / ".out.part").mkdir()
-    (here / ".out.part" / "half").write_text("half")
+    (here / ".out.killed.part").mkdir()
+    (here / ".out.killed.part" / "half").write_text("half")
     with whole_folder(here / "out") as folder:
         assert list(folder.iterdir()) == []
     assert [path.name for path in here.iterdir()] == ["out"]
@@ -331,6 +331,7 @@ def test_a_fingerprint_changes_with_every_setting_file_and_seed(here):
         key([one], paths=paths[:1]),
     ]
     (here / "code" / "notes.txt").write_text("not code")
+    (here / "code" / ".#a.py").symlink_to("somebody@a.machine.1234")  # Emacs, of an open file
     assert key([one]) == first
     (here / "code" / "deep" / "a.py").write_text("a = 2\n")
     others.append(key([one]))

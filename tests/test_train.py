@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -247,6 +248,25 @@ def test_a_killed_process_goes_on_to_the_same_bytes(project, expected):
     assert not Path("models/network.safetensors").exists()
     assert differing(project.run(), expected) == set()
     assert list(Path(".ckpt").iterdir()) == []
+
+
+def test_a_signal_ends_the_stage_at_once_and_it_goes_on(project):
+    project.set(train__epochs=300)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    given = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "stages.train"]
+    for first, number in (
+        ("train: epoch   1/300", signal.SIGINT),
+        ("train: going on after epoch", signal.SIGTERM),
+    ):
+        with subprocess.Popen(command, **given) as stage:
+            line = stage.stdout.readline()
+            assert line.startswith(first), line + stage.stderr.read()
+            stage.send_signal(number)
+            _, said = stage.communicate(timeout=5)
+        line = f"stopped by {number.name}; the same command goes on from what is finished"
+        assert (stage.returncode, said) == (128 + number, f"\n{line}\n")
+        assert [path.suffix for path in Path(".ckpt").iterdir()] == [".safetensors"]
 
 
 def interrupted(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

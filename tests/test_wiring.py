@@ -188,6 +188,30 @@ def test_no_function_that_differs_between_processors(path: Path) -> None:
         assert "fused=True" in call  # the other kernels take torch's root
 
 
+def names_its_encoding(call: ast.Call) -> bool:
+    """Whether a call that opens or reads a text names its encoding; ruff sees some of them only."""
+    given = {keyword.arg for keyword in call.keywords}
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+    if "encoding" in given or ast.unparse(call.func) in ("os.open", "Image.open"):
+        return True
+    if name == "open":
+        return any("b" in str(ast.unparse(each)) for each in call.args if is_mode(each))
+    return name not in ("read_text", "write_text") and not given & {"text", "universal_newlines"}
+
+
+def is_mode(argument: ast.expr) -> bool:
+    """Whether an argument of `open` is a mode as `"rb"`."""
+    return isinstance(argument, ast.Constant) and set(str(argument.value)) <= set("rwabxt+")
+
+
+@pytest.mark.parametrize("folder", ["stages", "experiments", "benchmarks"])
+def test_no_file_is_read_or_written_in_the_encoding_of_the_locale(folder: str) -> None:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) != "write_text":  # ours
+                assert names_its_encoding(node), f"{path}:{node.lineno}: {ast.unparse(node)}"
+
+
 def test_tables_and_settings_have_the_same_names() -> None:
     """A name that settings.py accepts and no table has would fail after hours."""
     assert set(ARCHITECTURES) == set(settings.ARCHITECTURES)

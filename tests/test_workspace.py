@@ -32,10 +32,10 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
-@pytest.fixture(params=["alone", "subfolder", "linked"])
+@pytest.fixture(params=["alone", "subfolder", "linked", "beyond ASCII é 中"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project that is a repository, a folder of one, or a linked work tree; it has changes."""
-    top = tmp_path / "repository"
+    top = tmp_path / ("repository" if request.param.isalpha() else request.param)
     project = top / "project" if request.param == "subfolder" else top
     for name, text in FILES.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ RANKINGS = Path("data/rankings")
 
 def main() -> None:
     """Embed the test images with both networks, search, score, write."""
-    with run_stage("evaluate"):
+    with run_stage("evaluate", "evaluate.batch"):
         tree = params.load()
         settings = params.section(tree, "evaluate", Evaluate)
         device = params.section(tree, "device", Device)

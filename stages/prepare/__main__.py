@@ -26,9 +26,11 @@ def main() -> None:
 
         compare = tree["scale"] == "paper"  # small trees do not claim to be the published ones
         root, table = read_checked(TARGETS[dataset], roots, data.trial, compare)
+        counts.refuse_missing_part(table, root)
         for warning in counts.warn_one_sided(table, str(root)):
             message(warning)
-        build(root, table, FOLDER, images.height, images.width)
+        upright = TARGETS[dataset].upright
+        build(root, table, FOLDER, images.height, images.width, upright)
 
         summary = counts.summary(table)
         summary["one_modality_persons"] = len(counts.one_sided(table))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from stages.parts.run.stage import InputError
-from stages.prepare.tree import ImageFile, image_names, table_of
+from stages.prepare.disk import image_names
+from stages.prepare.tree import ImageFile, table_of
 
-MARKER = ("bounding_box_train", "bounding_box_test", "query")
+MARKER = ("bounding_box_train",)
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 JUNK = -1  # parts of people; no score counts them
 DISTRACTOR = 0  # people that no query looks for
@@ -18,7 +19,8 @@ DISTRACTOR = 0  # people that no query looks for
 def read_boxes(root: Path, pattern: re.Pattern[str], example: str) -> pd.DataFrame:
     """Return the table of a tree in this layout. All its images are visible.
 
-    Junk images are left out. Distractors stay in the gallery only.
+    Junk images are left out. Distractors stay in the gallery only. The folders of the test may be
+    missing or empty.
 
     Args:
         root: the folder of the tree.
@@ -29,21 +31,21 @@ def read_boxes(root: Path, pattern: re.Pattern[str], example: str) -> pd.DataFra
         Rows `train`, `query`, `gallery`; in each, names ascending.
 
     Raises:
-        InputError: if a folder is missing or has no images, or a name does not match.
+        InputError: if there are no training images, or a name does not match.
     """
     files: list[ImageFile] = []
     for split in FOLDERS:
         files += _files(root, split, pattern, example)
+    if all(file.split != "train" for file in files):
+        folder = root / FOLDERS["train"]
+        raise InputError(f"{folder} holds no images of people; expected files like {example}")
     return table_of(root, files)
 
 
 def _files(root: Path, split: str, pattern: re.Pattern[str], example: str) -> Iterator[ImageFile]:
     """Yield the images of one split."""
     folder = FOLDERS[split]
-    names = image_names(root / folder)
-    if not names:
-        raise InputError(f"{root / folder} holds no images; expected files like {example}")
-    for name in names:
+    for name in image_names(root / folder):
         match = pattern.match(name)
         if match is None:
             raise InputError(f"{root / folder / name}: expected a name like {example}")

@@ -1,7 +1,5 @@
 """Image files → a folder of the image store: `pixels.npy`, `table.csv`, `files.csv`."""
 
-import hashlib
-import io
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,29 +10,37 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from stages.parts.images.store import create_pixels
 from stages.parts.images.table import write_table
-from stages.parts.run.console import progress
+from stages.parts.run.console import message, progress
 from stages.parts.run.files import whole_folder, write_csv
 from stages.parts.run.stage import InputError
+from stages.prepare.decode import read_image
 
-FORMATS = ("JPEG", "PNG", "BMP")
 CHUNK = 32  # images in a task: with one, handing out the tasks takes long beside small images
 
 
 class FileRecord(NamedTuple):
-    """A raw file as it was read: its size and hash, or the problem (empty if there is none)."""
+    """A raw file as it was read: its size and hash, or the problem (empty if there is none).
+
+    `has_turn` is True if its EXIF orientation turns or mirrors the stored image.
+    """
 
     row: int
     bytes: int
     sha256: str
+    has_turn: bool
     problem: str
 
 
-def build(root: Path, table: pd.DataFrame, folder: Path, height: int, width: int) -> None:
+def build(
+    root: Path, table: pd.DataFrame, folder: Path, height: int, width: int, upright: bool = False
+) -> None:
     """Write the images of `table`, resized to (height, width), to `folder`, whole or not at all.
+
+    Images with an EXIF orientation are turned if they are to be `upright`. If not, one line says
+    how many there are.
 
     pixels.npy  (N, height, width, 3) uint8, filled row by row, never held in memory
     table.csv   the table
@@ -47,43 +53,18 @@ def build(root: Path, table: pd.DataFrame, folder: Path, height: int, width: int
     with whole_folder(folder) as part:
         _refuse_full_disk(part, folder, len(paths) * height * width * 3)
         pixels = create_pixels(part / "pixels.npy", len(paths), height, width)
-        records = list(_fill(root, paths, pixels))
+        records = list(_fill(root, paths, pixels, upright))
         pixels.flush()
         del pixels
         _refuse_bad_images(root, paths, records)
         write_table(table, part / "table.csv")
         files = pd.DataFrame(records, columns=list(FileRecord._fields))
-        write_csv(part / "files.csv", files.drop(columns="problem"))
+        write_csv(part / "files.csv", files[["row", "bytes", "sha256"]])
+    if not upright:
+        _warn_turned(root, paths, records)
 
 
-def read_image(path: Path, height: int, width: int) -> tuple[np.ndarray, int, str]:
-    """Return the pixels of an image file, its size in bytes and its SHA-256, from one read.
-
-    Pixels are (height, width, 3) uint8: converted to RGB first, then resized by Lanczos, as in the
-    method's released code. ValueError says what is wrong, without the path.
-    """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError("is not here") from None
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    if not raw:
-        raise ValueError("is empty (0 bytes)")
-    try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            mode = image.mode
-            resized = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-    except UnidentifiedImageError:
-        raise ValueError(f"is not an image; expected {', '.join(FORMATS)}") from None
-    except Exception as error:  # a damaged file can raise nearly anything inside a decoder
-        raise ValueError(f"is not a readable image: {' '.join(str(error).split())}") from None
-    if mode.startswith(("I", "F")):  # RGB would clip such pixels to white
-        raise ValueError(f"has {mode} pixels; expected 8 bits a channel")
-    return np.asarray(resized), len(raw), hashlib.sha256(raw).hexdigest()
-
-
-def _fill(root: Path, paths: list[str], pixels: np.ndarray) -> Iterator[FileRecord]:
+def _fill(root: Path, paths: list[str], pixels: np.ndarray, upright: bool) -> Iterator[FileRecord]:
     """Write each image to its row of `pixels` (N, H, W, 3); yield its record, in order.
 
     Threads are enough: decoding, resizing and hashing release the interpreter lock. Images a
@@ -96,7 +77,7 @@ def _fill(root: Path, paths: list[str], pixels: np.ndarray) -> Iterator[FileReco
 
     def read_chunk(start: int) -> list[FileRecord]:
         rows = range(start, min(start + CHUNK, len(paths)))
-        return [_fill_row(root / paths[row], pixels, row) for row in rows]
+        return [_fill_row(root / paths[row], pixels, row, upright) for row in rows]
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
@@ -107,14 +88,15 @@ def _fill(root: Path, paths: list[str], pixels: np.ndarray) -> Iterator[FileReco
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
 
 
-def _fill_row(path: Path, pixels: np.ndarray, row: int) -> FileRecord:
+def _fill_row(path: Path, pixels: np.ndarray, row: int, upright: bool) -> FileRecord:
     """Write one image to its row of `pixels` and return its record."""
     height, width = pixels.shape[1:3]
     try:
-        pixels[row], size, digest = read_image(path, height, width)
+        image = read_image(path, height, width, upright)
     except ValueError as error:
-        return FileRecord(row, 0, "", str(error))
-    return FileRecord(row, size, digest, "")
+        return FileRecord(row, 0, "", False, str(error))
+    pixels[row] = image.pixels
+    return FileRecord(row, image.bytes, image.sha256, image.has_turn, "")
 
 
 def _refuse_bad_images(root: Path, paths: list[str], records: list[FileRecord]) -> None:
@@ -122,6 +104,14 @@ def _refuse_bad_images(root: Path, paths: list[str], records: list[FileRecord]) 
     if bad:
         others = f" ({len(bad) - 1} more images are bad)" if len(bad) > 1 else ""
         raise InputError(f"{root / paths[bad[0].row]} {bad[0].problem}{others}")
+
+
+def _warn_turned(root: Path, paths: list[str], records: list[FileRecord]) -> None:
+    turned = [record for record in records if record.has_turn]
+    if turned:
+        first = paths[turned[0].row]
+        number = f"{len(turned)} images have an EXIF orientation, the first is {first}"
+        message(f"WARNING: {root}: {number}; they are not turned, as in the released code")
 
 
 def _refuse_full_disk(part: Path, folder: Path, needed: int) -> None:

@@ -60,6 +60,24 @@ def warn_one_sided(table: pd.DataFrame, name: str) -> list[str]:
     return [f"WARNING: {name}: {number}, the first is {persons[0]}"]
 
 
+def warn_no_test(table: pd.DataFrame, name: str) -> list[str]:
+    """Return one line if a source lacks query or gallery images, or no line."""
+    absent = [split for split in TEST if split not in set(table["split"])]
+    if not absent:
+        return []
+    return [f"WARNING: {name} holds no {' and no '.join(absent)} images; no stage needs them"]
+
+
+def refuse_missing_part(table: pd.DataFrame, name: Path) -> None:
+    """Refuse a target without visible or without infrared images for training or for the test."""
+    for splits, what in ((TRAINING, "training"), (TEST, "test")):
+        for modality in MODALITIES:
+            rows = table["split"].isin(splits) & (table["modality"] == modality)
+            if not rows.any():
+                expected = "expected both modalities for training and for the test"
+                raise InputError(f"{name} holds no {modality} {what} image; {expected}")
+
+
 def refuse_shared_persons(table: pd.DataFrame, name: Path) -> None:
     """Refuse a table whose training and test set share an identity: scores would mean nothing."""
     training = set(table.loc[table["split"].isin(TRAINING), "person"])

@@ -1,18 +1,17 @@
 """The lines of the CSV that lists the user's own images, with every path looked up."""
 
 import csv
-import posixpath
-import re
+import os.path
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.parts.run.stage import InputError
+from stages.prepare.disk import path_below
 from stages.prepare.tree import read_lines
 
 REQUIRED = ("path", "person")
 EXPECTED_CSV = f"expected a CSV with the columns {' and '.join(REQUIRED)}"
-OUTSIDE = re.compile(r"/|[A-Za-z]:|(\.\.|~)(/|$)")  # how a path starts that leads out of the folder
 
 
 class Line(NamedTuple):
@@ -102,17 +101,8 @@ def _read_line(
     for column in REQUIRED:
         if not values.get(column):
             raise InputError(f"{where}: {column} is empty")
-    values["path"] = _normal_path(file.parent, where, values["path"])
+    values["path"] = path_below(file.parent, where, values["path"])
     return Line(file, number, **values)
-
-
-def _normal_path(root: Path, where: str, text: str) -> str:
-    """Return the path `text` in one spelling; refuse one that leads out of `root`."""
-    path = posixpath.normpath(text.replace("\\", "/"))
-    if OUTSIDE.match(path):
-        expected = "expected one that starts there, like rgb/1.jpg"
-        raise InputError(f"{where}: path {text!r} is not below {root}; {expected}")
-    return path
 
 
 def _refuse_repeated(lines: list[Line]) -> None:
@@ -125,7 +115,7 @@ def _refuse_repeated(lines: list[Line]) -> None:
 
 
 def _refuse_missing(root: Path, lines: list[Line]) -> None:
-    missing = [line for line in lines if not (root / line.path).is_file()]
+    missing = [line for line in lines if not os.path.isfile(root / line.path)]
     if missing:
         path = root / missing[0].path
         others = f" ({len(missing) - 1} more images are not)" if len(missing) > 1 else ""

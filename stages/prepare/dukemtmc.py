@@ -10,7 +10,7 @@ from stages.prepare.counts import Count
 
 FOLDER = "DukeMTMC-reID"
 MARKER = bounding_boxes.MARKER
-PATTERN = re.compile(r"(-1|\d+)_c(\d+)_f\d+")
+PATTERN = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})_f[0-9]+")
 EXAMPLE = "0001_c2_f0046182.jpg"
 PUBLISHED = (
     Count("training identities", 702, ("train",), persons=True),

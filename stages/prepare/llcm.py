@@ -7,11 +7,11 @@ import pandas as pd
 
 from stages.parts.run.stage import InputError
 from stages.prepare.counts import TEST, TRAINING, Count
+from stages.prepare.disk import image_names
 from stages.prepare.tree import (
     ImageFile,
     ListEntry,
     identities,
-    image_names,
     no_image_error,
     read_ids,
     read_list,
@@ -22,7 +22,7 @@ FOLDER = "LLCM"
 MARKER = ("idx", "test_vis", "test_nir")
 # There is no near-infrared camera 3.
 CAMERAS = {"visible": (1, 2, 3, 4, 5, 6, 7, 8, 9), "infrared": (1, 2, 4, 5, 6, 7, 8, 9)}
-CAMERA_PATTERN = re.compile(r"(?:^|/)cam(\d+)/|_c(\d+)(?=[_.])")
+CAMERA_PATTERN = re.compile(r"(?:^|/)cam([0-9]{1,9})/|_c([0-9]{1,9})(?=[_.])")
 # Of the paper. The authors changed the data set after its publication and gave no new counts.
 PUBLISHED = (
     Count("training identities", 713, TRAINING, persons=True),

@@ -10,7 +10,7 @@ from stages.prepare.counts import Count
 
 FOLDER = "Market-1501-v15.09.15"
 MARKER = bounding_boxes.MARKER
-PATTERN = re.compile(r"(-1|\d+)_c(\d+)s\d+_")
+PATTERN = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})s[0-9]+_")
 EXAMPLE = "0002_c1s1_000451_03.jpg"
 PUBLISHED = (
     Count("training identities", 751, ("train",), persons=True),

@@ -10,14 +10,14 @@ from stages.prepare.counts import Count
 from stages.prepare.tree import TEST_OFFSET, ImageFile, read_list, table_of
 
 FOLDER = "MSMT17_V1"
-MARKER = ("train", "test", "list_train.txt")
+MARKER = ("train", "list_train.txt")
 LISTS = (  # list, split, folder in which its paths start
     ("list_train.txt", "train", "train"),
     ("list_val.txt", "train", "train"),
     ("list_query.txt", "query", "test"),
     ("list_gallery.txt", "gallery", "test"),
 )
-PATTERN = re.compile(r"\d+_\d+_(\d+)_")
+PATTERN = re.compile(r"[0-9]+_[0-9]+_([0-9]{1,9})_")
 EXAMPLE = "0000_000_01_0303morning_0008_0.jpg"
 PUBLISHED = (
     Count("training identities", 1_041, ("train",), persons=True),
@@ -37,12 +37,14 @@ def read(root: Path) -> pd.DataFrame:
         Rows in the order of LISTS; in each, in the order of its lines.
 
     Raises:
-        InputError: if a list is missing, cannot be read or is empty (`list_val.txt` may be empty),
-            or a name has no camera.
+        InputError: if a list of training images is missing, or `list_train.txt` lists none, if a
+            list cannot be read, or a name has no camera. The lists of the test may be missing.
     """
     files = []
     for name, split, folder in LISTS:
-        for entry in read_list(root, name, may_be_empty=name == "list_val.txt"):
+        if split != "train" and not (root / name).exists():
+            continue
+        for entry in read_list(root, name, may_be_empty=name != "list_train.txt"):
             path = f"{folder}/{entry.path}"
             match = PATTERN.match(path.rsplit("/", 1)[-1])
             if match is None:

@@ -36,12 +36,15 @@ class Reader:
         marker: files and folders that every such tree holds.
         published: the counts that its publication gives.
         read: takes the tree's folder and the trial (only RegDB has several).
+        upright: whether images with an EXIF orientation are turned, as viewers do. The released
+            code does not turn those of the published data sets.
     """
 
     folder: str | None
     marker: tuple[str, ...]
     published: tuple[Count, ...]
     read: Callable[[Path, int], Reading]
+    upright: bool = False
 
     def find(self, roots: Mapping[str, Path]) -> Path:
         """Return the tree's folder, looked for in `roots` (parameter name → folder)."""
@@ -71,7 +74,9 @@ TARGETS = {
         lambda root, trial: (regdb.read(root, trial), []),
     ),
     "llcm": tree_reader(llcm.FOLDER, llcm.MARKER, llcm.PUBLISHED, llcm.read),
-    "folder": Reader(None, (folder.IMAGES,), (), lambda root, trial: folder.read(root)),
+    "folder": Reader(
+        None, (folder.IMAGES,), (), lambda root, trial: folder.read(root), upright=True
+    ),
 }
 SOURCES = {
     "market1501": tree_reader(
@@ -79,7 +84,9 @@ SOURCES = {
     ),
     "dukemtmc": tree_reader(dukemtmc.FOLDER, dukemtmc.MARKER, dukemtmc.PUBLISHED, dukemtmc.read),
     "msmt17": tree_reader(msmt17.FOLDER, msmt17.MARKER, msmt17.PUBLISHED, msmt17.read),
-    "folder": Reader(None, (folder.SOURCE,), (), lambda root, trial: folder.read_source(root)),
+    "folder": Reader(
+        None, (folder.SOURCE,), (), lambda root, trial: folder.read_source(root), upright=True
+    ),
 }
 
 

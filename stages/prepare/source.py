@@ -34,11 +34,13 @@ def main() -> None:
         if source == "none":
             root = Path("none")
             table = table_of(root, [])
+            upright = False
             sentence = "source: none"
         else:
             root, table = _read(source, data)
+            upright = SOURCES[source].upright
             sentence = counts.sentence(table, SOURCES[source].folder or source)
-        build(root, table, FOLDER, images.height, images.width)
+        build(root, table, FOLDER, images.height, images.width, upright)
         write_json(METRICS, counts.summary(table))
         message(sentence)
 
@@ -49,6 +51,9 @@ def _read(source: str, data: Data) -> tuple[Path, pd.DataFrame]:
     if data.source_root is not None:
         roots["data.source_root"] = resolve(data.source_root)
     root, table = read_checked(SOURCES[source], roots)
+    if source != "folder":  # whose CSV has training images only
+        for warning in counts.warn_no_test(table, str(root)):
+            message(warning)
     training = table[table["split"] == "train"].reset_index(drop=True)
     return root, training.assign(row=training.index)
 

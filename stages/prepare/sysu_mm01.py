@@ -7,7 +7,8 @@ import pandas as pd
 
 from stages.parts.run.stage import InputError
 from stages.prepare.counts import TEST, TRAINING, Count
-from stages.prepare.tree import ImageFile, image_names, no_image_error, read_ids, table_of
+from stages.prepare.disk import image_names
+from stages.prepare.tree import ImageFile, no_image_error, read_ids, table_of
 
 FOLDER = "SYSU-MM01"
 MARKER = ("exp", "cam1")

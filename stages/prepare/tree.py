@@ -1,6 +1,5 @@
-"""What the readers share: finding a tree, its images, its lists, and the table at the end."""
+"""What the readers share: finding a tree, its lists, and the table at the end."""
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -10,8 +9,9 @@ import pandas as pd
 
 from stages.parts.images.table import COLUMNS, check_table
 from stages.parts.run.stage import InputError
+from stages.prepare.disk import UNWRITABLE, path_below, read_file
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
+MAX_LIST_BYTES = 2**26
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 # Added to the test identities if a data set numbers training and test people both from 0.
 TEST_OFFSET = 10_000
@@ -57,31 +57,22 @@ def find_tree(folder: str, marker: tuple[str, ...], roots: Mapping[str, Path]) -
     raise InputError(f"{'; '.join(problems)}; expected {expected}")
 
 
-def image_names(folder: Path) -> list[str]:
-    """Return the names of the image files in `folder`, ascending; none if it does not exist.
-
-    Hidden files (macOS leaves `._0001.jpg`) and files with another extension are no images.
-    """
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if _is_image(entry))
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    name = entry.name
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".") and entry.is_file()
-
-
 def read_lines(path: Path) -> list[str]:
     """Return all lines of a file, stripped; InputError if it is missing or not text."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InputError(f"{path} is not here; the data set comes with this file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a text file") from None
-    return [line.strip() for line in text.splitlines()]
+        raw = read_file(path, MAX_LIST_BYTES)
+    except ValueError as problem:
+        raise InputError(f"{path} {problem}; the data set comes with this file") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path} is not a text file in UTF-8 (line {place})") from None
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    for number, line in enumerate(lines, start=1):
+        if UNWRITABLE.search(line.replace("\t", " ")):
+            raise InputError(f"{path} line {number} holds a control character; expected text")
+    return lines
 
 
 def read_ids(path: Path, may_be_empty: bool = False) -> list[int]:
@@ -90,7 +81,7 @@ def read_ids(path: Path, may_be_empty: bool = False) -> list[int]:
     The file holds whole numbers on line 1, separated by commas. InputError if it does not.
     """
     numbers = "whole numbers separated by commas"
-    lines = read_lines(path) or [""]
+    lines = read_lines(path)
     words = [word.strip() for word in lines[0].split(",") if word.strip()]
     for word in words:
         if not WHOLE_NUMBER.fullmatch(word):
@@ -113,7 +104,7 @@ def read_list(root: Path, name: str, may_be_empty: bool = False) -> list[ListEnt
     """Return the entries of the list file `root / name`, in its order.
 
     A line is a path and a number; blank lines are skipped. InputError if a line is something else,
-    a path occurs twice, or the file is missing or lists no image.
+    a path leads out of `root` or occurs twice, or the file is missing or lists no image.
     """
     labels: dict[str, int] = {}
     for number, line in enumerate(read_lines(root / name), start=1):
@@ -123,7 +114,7 @@ def read_list(root: Path, name: str, may_be_empty: bool = False) -> list[ListEnt
         words = line.rsplit(maxsplit=1)
         if len(words) != 2 or not WHOLE_NUMBER.fullmatch(words[1]):
             raise InputError(f"{where}: expected a path and a whole number, found {line!r}")
-        path = PurePosixPath(words[0].replace("\\", "/")).as_posix()
+        path = path_below(root, where, words[0])
         if path in labels:
             raise InputError(f"{where}: {path} is listed twice")
         labels[path] = int(words[1])

@@ -173,5 +173,5 @@ def _write_labels(labels: np.ndarray, history: list[Figures], data: TrainingSet)
 
 
 if __name__ == "__main__":
-    with run_stage("pseudo_label"):
+    with run_stage("pseudo_label", "spcl.batch"):
         main()

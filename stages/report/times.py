@@ -33,6 +33,10 @@ def read_epochs(path: Path) -> pd.DataFrame:
 
     A run that went on after an interruption may have an epoch twice: the last one counts.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.is_file()
+        else []
+    )
     table = pd.DataFrame(lines, columns=COLUMNS)
     return table.drop_duplicates("epoch", keep="last").sort_values("epoch", ignore_index=True)

@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from stages.parts.run.console import progress
+from stages.parts.run.console import end_with_parent, progress
 from stages.parts.run.settings import Synthesize
 from stages.synthesize import sources, targets
 from stages.synthesize.plan import PlannedImage
@@ -41,7 +41,7 @@ def write_tree(
     for parent in sorted({(folder / name).parent for name in files}):
         parent.mkdir(parents=True, exist_ok=True)
     for name, text in plan.texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     studio = Studio(layout, settings.seed, settings.height, settings.width, world)
     _render(studio, folder, plan.images, workers)
     for source, copy in plan.copies:
@@ -55,7 +55,10 @@ def _render(studio: Studio, folder: Path, images: list[PlannedImage], workers: i
         for planned in progress(images, folder.name, "image"):
             write(planned)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    pool = ProcessPoolExecutor(workers, initializer=end_with_parent)
+    try:
         written = pool.map(write, images, chunksize=CHUNK)
         for _ in progress(written, folder.name, "image", len(images)):
             pass
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images

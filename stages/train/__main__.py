@@ -196,5 +196,5 @@ def write_figures(state: State, data: TrainingSet, epoch: int) -> None:
 
 
 if __name__ == "__main__":
-    with run_stage("train"):
+    with run_stage("train", "train.persons × train.images"):
         main()

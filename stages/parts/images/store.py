@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,5 +83,11 @@ class ImageStore:
 
 
 def create_pixels(path: Path, count: int, height: int, width: int) -> np.memmap:
-    """Create `pixels.npy`, (count, height, width, 3) uint8, to fill row by row on disk."""
-    return open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, height, width, 3))
+    """Create `pixels.npy`, (count, height, width, 3) uint8, to fill row by row on disk.
+
+    Its room on the disk is taken at once: writing to a mapped file on a full disk kills a process.
+    """
+    pixels = open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, height, width, 3))
+    with path.open("r+b") as opened:
+        os.posix_fallocate(opened.fileno(), 0, path.stat().st_size)
+    return pixels

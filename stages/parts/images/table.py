@@ -48,7 +48,7 @@ def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
     for column, kind in KINDS.items():
         try:
             table[column] = table[column].astype(kind)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             problem = f"column {column} holds something that is not {kind}"
             raise ValueError(f"{name}: {problem}") from None
     for column, allowed in (("modality", MODALITIES), ("split", SPLITS)):
@@ -67,7 +67,7 @@ def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
 def read_table(path: Path) -> pd.DataFrame:
     """Read and check the table of a CSV file; a ValueError names the file and what is wrong."""
     text = {"path": "str", "modality": "str", "split": "str"}
-    return check_table(pd.read_csv(path, dtype=text), str(path))
+    return check_table(pd.read_csv(path, dtype=text, keep_default_na=False), str(path))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

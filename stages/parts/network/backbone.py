@@ -147,7 +147,8 @@ def imagenet_weights(architecture: str) -> dict[str, Tensor]:
         problem = f"there are no imagenet weights for {architecture}"
         raise ValueError(f"network.weights: {problem}; use none or a path")
     try:
-        tensors = known.weights.get_state_dict(progress=False, check_hash=True)
+        # Torchvision's files are pickles; of these, torch reads tensors only.
+        tensors = known.weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except OSError as error:
         problem = f"imagenet weights of {architecture} cannot be downloaded"
         raise ValueError(f"network.weights: {problem}: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from stages.parts.run.files import ROOT, file_hash
+from stages.parts.run.files import ROOT, file_hash, remove_parts
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_facts, load_tensors, save_tensors
 
@@ -30,11 +30,11 @@ def fingerprint(parameters: dict[str, Any], files: Iterable[Path]) -> str:
     """Return 16 hex digits that stand for the inputs of a training.
 
     They change with any of the parameters and with the bytes of any of the files. A folder stands
-    for the Python files below it.
+    for the Python files below it, but for hidden ones: editors leave them.
     """
     seen = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     for path in files:
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        for file in sorted(path.rglob("[!.]*.py")) if path.is_dir() else [path]:
             seen.update(file_hash(file).encode())
     return seen.hexdigest()[:16]
 
@@ -93,6 +93,7 @@ class Checkpoint:
     def delete(self) -> None:
         """Forget the state: the stage has finished."""
         self.path.unlink(missing_ok=True)
+        remove_parts(self.path)
 
     def _reason(self, path: Path) -> str:
         """Return why the state at `path` is not used."""

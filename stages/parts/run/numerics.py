@@ -10,6 +10,7 @@ them is. docs/reproducibility.md says what is equal where, what is not, and how 
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,12 @@ PORTABLE = {
 # Sums change with the number of threads: it must not be the machine's number of cores.
 THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CHOSEN = "VIREID_NUMERICS"  # lists what a parent process of ours has set
+# Whether this value of a variable keeps OpenMP from giving so many threads.
+FEWER_THREADS: dict[str, Callable[[str, int], bool]] = {
+    "OMP_DYNAMIC": lambda value, _: value.lower() in ("true", "1", "yes", "on"),
+    "OMP_MAX_ACTIVE_LEVELS": lambda value, _: value == "0",
+    "OMP_THREAD_LIMIT": lambda value, threads: value.isdecimal() and 0 < int(value) < threads,
+}
 
 
 def choose(path: Path = FILE) -> None:
@@ -44,6 +51,19 @@ def choose(path: Path = FILE) -> None:
         chosen |= dict.fromkeys(THREADS, str(threads))
     os.environ.update(chosen)
     os.environ[CHOSEN] = " ".join(chosen)
+
+
+def fewer_threads(threads: int) -> str | None:
+    """Return the setting in the environment by which OpenMP gives fewer than `threads` threads.
+
+    None if there is none. oneDNN would wait for the others in its first convolution, without an
+    end. Fewer cores are no such case: there are all threads, and they take turns.
+    """
+    for name, takes_some in FEWER_THREADS.items():
+        value = os.environ.get(name, "").strip()
+        if threads > 1 and takes_some(value, threads):
+            return f"{name}={value}"
+    return None
 
 
 def _device(path: Path) -> dict[str, object]:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stages.parts.run.settings import DATASETS, PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
+from stages.parts.run import numerics
+from stages.parts.run.settings import DATASETS, PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS, Device
 from stages.parts.run.values import accepts_empty, read_value
 
 Settings = TypeVar("Settings")
@@ -65,7 +66,8 @@ def load(path: Path = FILE) -> Tree:
     """Return the tree of `path`, every section and every profile checked.
 
     Raises:
-        ParameterError: as `check`, and if there is no such file or it is not YAML.
+        ParameterError: as `check`, and if there is no such file or it is not YAML, or if the
+            environment does not let `device.threads` threads run.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -75,7 +77,9 @@ def load(path: Path = FILE) -> Tree:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path} cannot be read as text: {error}") from None
-    return check(parse(text, str(path)))
+    tree = check(parse(text, str(path)))
+    _refuse_fewer_threads(section(tree, "device", Device).threads)
+    return tree
 
 
 def parse(text: str, name: str = str(FILE)) -> Any:
@@ -214,6 +218,15 @@ def _refuse_unknown(prefix: str, leaves: Any, known: Iterable[str]) -> None:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
             raise ParameterError(f"{FILE}: {name} is not a parameter{hint}")
+
+
+def _refuse_fewer_threads(threads: int) -> None:
+    setting = numerics.fewer_threads(threads)
+    if setting is not None:
+        raise ParameterError(
+            f"{FILE}: device.threads: {threads} threads cannot run with {setting} in the "
+            "environment, the first step would not end; unset it, or set device.threads to 1"
+        )
 
 
 def main() -> None:

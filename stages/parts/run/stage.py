@@ -1,6 +1,8 @@
 """How a stage ends: its wall time in a log, or one line that says what was wrong."""
 
+import errno
 import os
+import re
 import sys
 import time
 import traceback
@@ -19,24 +21,41 @@ class InputError(ValueError):
 EXPECTED = (
     InputError,
     ValueError,
-    FileNotFoundError,
-    NotADirectoryError,
-    PermissionError,
+    OSError,
     FloatingPointError,
+    MemoryError,
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What torch and faiss say with a RuntimeError, on a CPU and on a GPU.
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|alloc(_| )fail", re.IGNORECASE)
 
 
 @contextmanager
-def run_stage(name: str) -> Iterator[None]:
+def run_stage(name: str, batch: str = "") -> Iterator[None]:
     """Run the body of the stage `name`; write the process's wall time to `logs/<name>.json`.
 
-    An error of EXPECTED ends the process with one line and exit code 1.
+    An error of EXPECTED ends the process with one line and exit code 1, and so does a lack of
+    memory; `batch` names the parameters that decide how much of it a stage needs.
     Set VIREID_TRACEBACK=1 to see where the error arose.
     """
     try:
         yield
-    except EXPECTED as error:
+    except (*EXPECTED, RuntimeError) as error:
+        if not isinstance(error, EXPECTED) and not NO_MEMORY.search(str(error)):
+            raise
         if os.environ.get("VIREID_TRACEBACK"):
             traceback.print_exc()
-        sys.exit(f"error in {name}: {' '.join(str(error).split())}")
+        sys.exit(f"error in {name}: {' '.join(_explained(error, batch).split())}")
     write_json(LOGS / f"{name}.json", {"seconds": round(time.perf_counter() - STARTED, 2)})
+
+
+def _explained(error: Exception, batch: str) -> str:
+    """Return what an error says, and what helps against it if the machine has too little."""
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        reason = ". ".join(str(error).split(". ")[:2]) or "out of memory"
+        if not batch:
+            return reason
+        return f"{reason}; lower {batch}, or set device.precision to bfloat16"
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error}; make room, then the same command goes on from what is finished"
+    return str(error)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stages.parts.run.files import part_of
+from stages.parts.run.files import whole_file
 from stages.parts.run.stage import InputError
 
 
@@ -17,13 +18,20 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: Any = None) -> N
     """Write tensors and JSON-able `facts` as one safetensors file, whole or not at all.
 
     All facts share one metadata key, because safetensors does not keep the order of several.
+
+    Raises:
+        OSError: if there is no room or no permission for the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     metadata = None if facts is None else {"facts": json.dumps(facts)}
-    save_file(ordered, part, metadata=metadata)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        try:
+            save_file(ordered, part, metadata=metadata)
+        except SafetensorError as error:  # also on a full disk: "… (os error 28)"
+            code = re.search(r"os error (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

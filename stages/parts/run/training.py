@@ -58,7 +58,9 @@ def load_state(checkpoint: Checkpoint, epochs: int) -> Stored | None:
 
 def code_of(stage: str) -> list[Path]:
     """Return the files and folders of code that a stage depends on, as dvc.yaml lists them."""
-    dependencies = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]["deps"]
+    dependencies = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage][
+        "deps"
+    ]
     return [Path(path) for path in dependencies if path.startswith("stages/")]
 
 

@@ -18,7 +18,9 @@ from PIL import Image
 CSS = Path(__file__).parents[1] / "colors.css"
 # The page's light colors by role. In an SVG each of them becomes the page's variable again, so that
 # one drawing serves light, dark and paper.
-COLORS = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", CSS.read_text().split("@media")[0]))
+COLORS = dict(
+    re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", CSS.read_text(encoding="utf-8").split("@media")[0])
+)
 PERSONS = tuple(f"person-{letter}" for letter in "abcdef")  # colors for what has no role
 
 WIDTH = 360  # units of a drawing: about the pixels that it gets on a phone

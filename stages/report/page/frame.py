@@ -38,9 +38,9 @@ def document(title: str, lead: str, contents: dict[str, str], warning: str = "")
             anchor = heading.lower().replace(" ", "-")
             links.append(tag("a", text(heading), href=f"#{anchor}"))
             body.append(tag("section", tag("h2", text(heading), id=anchor), content))
-    return Template((HERE / "page.html").read_text()).substitute(
+    return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=text(title),
-        style=CSS.read_text() + (HERE / "page.css").read_text(),
+        style=CSS.read_text(encoding="utf-8") + (HERE / "page.css").read_text(encoding="utf-8"),
         warning=paragraph(warning, class_="warning") if warning else "",
         lead=text(lead),
         links="".join(links),
