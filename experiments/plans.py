@@ -47,6 +47,8 @@ VARIANTS = {
     ),
 }
 BEST = VARIANTS["best"]
+# Shares of training identities without an infrared image.
+UNPAIRED = (0.0, 0.25, 0.5)
 STAGE1, MIXTURE, CLUSTERS, SLACK = BEST[:2], BEST[2:4], BEST[4:5], BEST[5:]
 # Their numbers of epochs and steps are for scale paper only; scale small keeps its own.
 REAL_SIZE = {"paper": ("train.epochs=80", "den.step=1"), "code": ("train.epochs=81",)}
@@ -237,6 +239,29 @@ def _beyond_rows() -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _unpaired_rows() -> tuple[Row, ...]:
+    """Return four associations for each share of identities without an infrared image."""
+    base = ("train.setting=unsupervised", *STAGE1, *MIXTURE)
+    ways: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+        ("uniform transport", "uniform", ()),
+        ("transport with slack", "slack", SLACK),
+        ("estimated shares", "estimated", ("otla.label_prior=estimated",)),
+        (
+            "prototypes, joint clusters",
+            "global",
+            ("train.objective=prototypes", "prototypes.association=global", "clusters.k1=12"),
+        ),
+    )
+    rows = []
+    for share in UNPAIRED:
+        for name, slug, changes in ways:
+            at = f"{100 * share:.0f}"
+            changed = (*base, f"synthesize.unpaired={share}", *changes)
+            against = () if slug == "uniform" else (f"uniform-{at}",)
+            rows.append(Row(f"{at} % unpaired: {name}", f"{slug}-{at}", changed, against=against))
+    return tuple(rows)
+
+
 BOTH = _parts(True, True, "transport")
 PLANS = {
     "sources": Plan(
@@ -291,5 +316,9 @@ PLANS = {
     ),
     "beyond": Plan(
         "What goes beyond the paper, each ingredient alone and together", _beyond_rows()
+    ),
+    "unpaired": Plan(
+        "Training identities without an infrared image: which association loses least",
+        _unpaired_rows(),
     ),
 }

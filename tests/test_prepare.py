@@ -897,6 +897,7 @@ def test_readers_read_what_synthesize_writes(layout: str, tmp_path: Path) -> Non
         layout="none",
         structure=None,
         infrared_counts="halves",
+        unpaired=0.0,
         seed=0,
         train_persons=4,
         val_persons=0,

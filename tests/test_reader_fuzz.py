@@ -42,6 +42,7 @@ SIZES = Synthesize(
     layout="none",
     structure=None,
     infrared_counts="halves",
+    unpaired=0.0,
     seed=0,
     train_persons=2,
     val_persons=1,

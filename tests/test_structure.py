@@ -36,6 +36,7 @@ DEFAULTS = Synthesize(
     test_persons=40,
     images_per_camera=4,
     infrared_counts="halves",
+    unpaired=0.0,
     source_persons=2,
     source_images=2,
     height=32,
@@ -134,6 +135,22 @@ def test_the_default_plan_stays_as_it_was_before_there_were_other_counts() -> No
     assert found == "ffb20579a440d14a234bea74b785ee801b5264b4c28ecf015291b72b7c2f2392"
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_unpaired_training_identities_have_no_infrared_image(share: float) -> None:
+    paired = structure.draw(DEFAULTS)
+    found = structure.draw(replace(DEFAULTS, unpaired=share))
+    assert found.splits == paired.splits
+    gone = paired.image_numbers.keys() - found.image_numbers.keys()
+    assert {camera for _, camera in gone} <= set(structure.INFRARED)
+    persons = {person for person, _ in gone}
+    assert len(persons) == round(share * DEFAULTS.train_persons)
+    assert persons <= set(found.splits["train"])
+    for person in persons:
+        assert not any((person, camera) in found.image_numbers for camera in structure.INFRARED)
+    for pair, numbers in found.image_numbers.items():
+        assert numbers == paired.image_numbers[pair]
+
+
 @pytest.mark.parametrize("counts", ["equal", "skewed"])
 def test_infrared_counts_change_infrared_images_alone(counts: str) -> None:
     halves = structure.draw(DEFAULTS)
@@ -195,12 +212,13 @@ def test_a_persons_skewed_count_does_not_depend_on_who_else_is_there() -> None:
 
 @pytest.mark.parametrize("layout", ["regdb", "llcm"])
 @pytest.mark.parametrize(
-    ("name", "value"), [("infrared_counts", "skewed"), ("structure", "data/raw/exp")]
+    ("name", "value"),
+    [("infrared_counts", "skewed"), ("unpaired", 0.5), ("structure", "data/raw/exp")],
 )
 def test_other_layouts_refuse_what_is_sysus_alone(layout: str, name: str, value: str) -> None:
     with pytest.raises(
         ValueError,
-        match=rf"^synthesize\.{name}: '{value}' is for the layout sysu_mm01, not for {layout}$",
+        match=rf"^synthesize\.{name}: {value!r} is for the layout sysu_mm01, not for {layout}$",
     ):
         trees.LAYOUTS[layout](replace(DEFAULTS, **{name: value}))
 

@@ -27,6 +27,7 @@ DEFAULTS = Synthesize(
     test_persons=40,
     images_per_camera=4,
     infrared_counts="halves",
+    unpaired=0.0,
     source_persons=120,
     source_images=8,
     height=96,

@@ -50,7 +50,8 @@ def draw(settings: Synthesize) -> Structure:
             identity from 1 to 3n; its chance falls by a factor of e every n images. Most
             identities have few images, some have many, 2 to 6n in all. From n = 4 on the sum
             over all identities is about that of `halves`
-    Identities, splits and visible images are the same for all three.
+    Identities, splits and visible images are the same for all three. The share
+    `settings.unpaired` of the training identities has no infrared images at all.
 
     Raises:
         ValueError: for more identities than the data set has numbers.
@@ -78,7 +79,17 @@ def draw(settings: Synthesize) -> Structure:
         counts |= _infrared_counts(settings, person, infrared)
         for camera, count in sorted(counts.items()):
             image_numbers[person, camera] = list(range(1, count + 1))
+    for pair in _unpaired(settings, splits["train"]):
+        image_numbers.pop(pair, None)
     return Structure(splits, image_numbers)
+
+
+def _unpaired(settings: Synthesize, train: list[int]) -> list[tuple[int, int]]:
+    """Return the (identity, infrared camera) pairs that are to have no images."""
+    random = numpy_generator(settings.seed, "sysu_mm01", "unpaired")
+    count = round(settings.unpaired * len(train))
+    chosen = random.permutation(train)[:count].tolist()
+    return [(person, camera) for person in chosen for camera in INFRARED]
 
 
 def _infrared_counts(settings: Synthesize, person: int, cameras: list[int]) -> dict[int, int]:

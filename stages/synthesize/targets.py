@@ -25,11 +25,12 @@ LLCM_INFRARED = (1, 2, 4, 5, 6, 7, 8, 9)
 
 def sysu_mm01(settings: Synthesize) -> Layout:
     """Plan SYSU-MM01: `cam<c>/<id>/<n>.jpg`, drawn or as the real one (`synthesize.structure`)."""
-    if settings.structure and settings.infrared_counts != "halves":
-        raise ValueError(
-            f"synthesize.infrared_counts: {settings.infrared_counts!r} does not go with "
-            "synthesize.structure, which says how many images there are; expected halves"
-        )
+    for name, value, unset in _drawn_only(settings):
+        if settings.structure and value != unset:
+            raise ValueError(
+                f"synthesize.{name}: {value!r} does not go with synthesize.structure, which says "
+                f"how many images there are; expected {unset}"
+            )
     if settings.structure:
         whole = structure.read(resolve(settings.structure))
     else:
@@ -132,11 +133,17 @@ def _llcm_images(random: Generator, person: int, per_camera: int) -> list[Planne
 
 def _refuse_sysu_only(settings: Synthesize, layout: str) -> None:
     """Raise ValueError if a setting is given that is for SYSU-MM01 alone."""
-    for name, value, unset in (
-        ("infrared_counts", settings.infrared_counts, "halves"),
-        ("structure", settings.structure or "", ""),
-    ):
+    structure_of = ("structure", settings.structure or "", "")
+    for name, value, unset in (*_drawn_only(settings), structure_of):
         if value != unset:
             raise ValueError(
                 f"synthesize.{name}: {value!r} is for the layout sysu_mm01, not for {layout}"
             )
+
+
+def _drawn_only(settings: Synthesize) -> tuple[tuple[str, str | float, str | float], ...]:
+    """Return name, value and default of the settings that a drawn structure alone has."""
+    return (
+        ("infrared_counts", settings.infrared_counts, "halves"),
+        ("unpaired", settings.unpaired, 0.0),
+    )

@@ -64,6 +64,7 @@ class Synthesize:
     test_persons: Annotated[int, between(1, 533)]
     images_per_camera: Annotated[int, between(1, 100)]
     infrared_counts: Annotated[str, one_of("halves", "equal", "skewed")]
+    unpaired: Annotated[float, between(0, 0.9)]
     source_persons: Annotated[int, between(2, 1501)]
     source_images: Annotated[int, between(2, 100)]
     height: Annotated[int, between(32, 512)]
