@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 
 from stages.parts.assignment.transport import solve
+from stages.parts.images.pairing import CrossModalBatches
 from stages.parts.images.store import ImageStore, create_pixels
 from stages.parts.images.table import write_table
 from stages.parts.network.embed import embed
@@ -194,7 +195,7 @@ def waiting_calls(data: TrainingSet, method: Method, size: Size) -> None:
     """Count the calls of a training step that make the host wait for the GPU, by place."""
     state = new_state(data, method, size, "bfloat16")
     batches, is_paired = loop.draw_batches(state, data, method)
-    few = loop.CrossModalBatches(*(part[:4] for part in batches))
+    few = CrossModalBatches(*(part[:4] for part in batches))
     loop.train_epoch(state, data, method, few, is_paired)
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as caught:

@@ -18,7 +18,7 @@ from stages.parts.run import checkpoint, files, params
 from stages.parts.run.settings import SECTIONS
 
 ROOT = Path(__file__).parents[1]
-TREE = params.parse((ROOT / "params.yaml").read_text())
+TREE: dict[str, Any] = params.parse((ROOT / "params.yaml").read_text())
 Images = Iterable[tuple[int, int, str, str]]  # person, camera, modality, split
 
 

@@ -193,7 +193,8 @@ def summary(scores: Sequence[RankingScores]) -> dict[str, float]:
 
 def mean_curve(scores: Sequence[RankingScores]) -> np.ndarray:
     """Return the CMC (20,), the mean over the gallery draws."""
-    return np.mean([score.cmc for score in scores], axis=0)
+    mean: np.ndarray = np.mean([score.cmc for score in scores], axis=0)
+    return mean
 
 
 def _reranked(queries: np.ndarray, gallery: np.ndarray, settings: Evaluate) -> np.ndarray:

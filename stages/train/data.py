@@ -117,7 +117,8 @@ def _read_labels(path: Path, rows: np.ndarray, folder: Path) -> np.ndarray:
         )
     if table["label"].dtype != np.int64 or table["label"].min() < -1:
         raise InputError(f"{path}: column label holds something that is not a whole number from -1")
-    return table["label"].to_numpy()
+    labels: np.ndarray = table["label"].to_numpy()
+    return labels
 
 
 def _true_labels(

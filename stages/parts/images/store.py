@@ -45,7 +45,8 @@ class ImageStore:
         chosen = self.table["split"].isin(splits)
         if modality is not None:
             chosen &= self.table["modality"] == modality
-        return self.table.loc[chosen, "row"].to_numpy(dtype=np.int64)
+        rows: np.ndarray = self.table.loc[chosen, "row"].to_numpy(dtype=np.int64)
+        return rows
 
     def keep(self, rows: np.ndarray, device: torch.device) -> None:
         """Keep the images `rows` (N,) on a GPU, if there is room. A CPU reads the disk in any case.

@@ -103,4 +103,5 @@ class IdentityNetwork(Embedder):
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits (B, C) of images (B, 3, H, W), without the necks of the levels."""
-        return self.classifier(self.neck(self.pooled(images)[-1]))
+        logits: Tensor = self.classifier(self.neck(self.pooled(images)[-1]))
+        return logits

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 
 def message(line: str) -> None:
@@ -14,13 +16,18 @@ def message(line: str) -> None:
     sys.stdout.flush()
 
 
-def progress(items: Iterable[Any], what: str, unit: str, total: int | None = None) -> Iterable[Any]:
+def progress(
+    items: Iterable[Item], what: str, unit: str, total: int | None = None
+) -> Iterable[Item]:
     """Return `items` behind a bar with speed and estimated time left.
 
     The bar is silent when stderr is not a terminal.
     """
     silent = not sys.stderr.isatty()
-    return tqdm(items, desc=what, unit=unit, total=total, leave=False, disable=silent)
+    shown: Iterable[Item] = tqdm(
+        items, desc=what, unit=unit, total=total, leave=False, disable=silent
+    )
+    return shown
 
 
 @contextmanager

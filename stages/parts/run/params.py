@@ -42,7 +42,7 @@ class ParameterError(ValueError):
     """A parameter that is unknown, missing or out of range. The message names it."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """PyYAML with the numbers of YAML 1.2: `1e-05` is a float, as DVC writes and reads it."""
 
 
