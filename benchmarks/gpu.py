@@ -26,7 +26,7 @@ import torch
 
 from stages.parts.assignment.transport import solve
 from stages.parts.images.pairing import CrossModalBatches
-from stages.parts.images.store import ImageStore, create_pixels
+from stages.parts.images.store import ImageStore, create_pixels, seal
 from stages.parts.images.table import write_table
 from stages.parts.network.embed import embed
 from stages.parts.network.head import Embedder, IdentityNetwork, build
@@ -106,6 +106,8 @@ def random_store(folder: Path, size: Size) -> ImageStore:
         "split": "train",
     }
     write_table(pd.DataFrame(columns), folder / "table.csv")
+    (folder / "files.csv").touch()
+    seal(folder)
     return ImageStore(folder)
 
 

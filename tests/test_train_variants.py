@@ -11,7 +11,7 @@ import torch
 from experiments.plans import VARIANTS
 from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore
-from stages.parts.images.table import read_table, write_table
+from stages.parts.images.table import read_table
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import params
 from stages.parts.run.checkpoint import Checkpoint
@@ -234,7 +234,7 @@ def hold_out(project: Project, persons: int = 2) -> None:
     table = read_table(TABLE)
     people = sorted(table.loc[table["split"] == "train", "person"].unique())[-persons:]
     table.loc[table["person"].isin(people) & (table["split"] == "train"), "split"] = "val"
-    write_table(table, TABLE)
+    builders.write_table(table, TABLE)
     rows = ImageStore(train.IMAGES).rows("train", "visible")
     project.write_labels(rows, np.arange(len(rows)) // IMAGES)
 

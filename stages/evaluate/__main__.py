@@ -28,6 +28,7 @@ from stages.parts.run import params
 from stages.parts.run.files import file_hash, resolve, rounded, whole_folder, write_csv, write_json
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import run_stage
+from stages.parts.run.tensors import require_facts
 
 TARGET = Path("data/images/target")
 NETWORK = Path("models/network.safetensors")
@@ -48,8 +49,11 @@ def main() -> None:
         table = apply_split(protocol.name, store.table, settings.split)
         plans = plan_searches(protocol, table, settings)
         # Both are opened first: a wrong file is reported before a network has run.
-        network = open_network(NETWORK, settings.split)
-        label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split)
+        images = {"images": store.identity}
+        network = open_network(NETWORK, settings.split, images, "train")
+        label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split, images, "pseudo_label")
+        start = {"pseudo_label": file_hash(PSEUDO_LABEL_NETWORK)}
+        require_facts(NETWORK, network.facts, start, "train")
 
         rows = evaluated_rows(table)
         embeddings = embed_images(network, store, rows, settings, device)

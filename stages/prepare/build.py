@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from stages.parts.images.store import create_pixels
+from stages.parts.images.store import create_pixels, seal
 from stages.parts.images.table import write_table
 from stages.parts.run.console import progress
 from stages.parts.run.files import whole_folder, write_csv
@@ -36,9 +36,10 @@ class FileRecord(NamedTuple):
 def build(root: Path, table: pd.DataFrame, folder: Path, height: int, width: int) -> None:
     """Write the images of `table`, resized to (height, width), to `folder`, whole or not at all.
 
-    pixels.npy  (N, height, width, 3) uint8, filled row by row, never held in memory
-    table.csv   the table
-    files.csv   row, bytes, sha256 of each raw file, from the same read as its pixels
+    pixels.npy   (N, height, width, 3) uint8, filled row by row, never held in memory
+    table.csv    the table
+    files.csv    row, bytes, sha256 of each raw file, from the same read as its pixels
+    hashes.json  the SHA-256 of these three files
 
     Raises:
         InputError: names the first bad image and the number of others.
@@ -54,6 +55,7 @@ def build(root: Path, table: pd.DataFrame, folder: Path, height: int, width: int
         write_table(table, part / "table.csv")
         files = pd.DataFrame(records, columns=list(FileRecord._fields))
         write_csv(part / "files.csv", files.drop(columns="problem"))
+        seal(part)
 
 
 def read_image(path: Path, height: int, width: int) -> tuple[np.ndarray, int, str]:

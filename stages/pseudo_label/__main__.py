@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.parts.agreement import agreement
-from stages.parts.images.store import ImageStore
+from stages.parts.images.store import HASHES, ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.domain_norm import keep_target
 from stages.parts.network.head import Embedder, build
@@ -16,7 +16,7 @@ from stages.parts.run.checkpoint import parameters
 from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
-from stages.parts.run.files import rounded, write_csv, write_json
+from stages.parts.run.files import file_hash, rounded, write_csv, write_json
 from stages.parts.run.settings import Device, Network, Spcl, Train
 from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import save_tensors
@@ -86,8 +86,8 @@ def main() -> None:
         run = partial(run_epochs, checkpoint=checkpoint, on_epoch_end=on_epoch_end)
         result = find_labels(start, data, method, epochs, stored, run)
     labels = result.labels if train.setting == "unsupervised" else data.target.persons
-    _write_network(result.network, data, method, train.selection)
     _write_labels(labels, result.history, data)
+    _write_network(result.network, data, method, train.selection)
     checkpoint.delete()
 
 
@@ -117,12 +117,8 @@ def _epochs(settings: Spcl, train: Train, chosen: Network) -> int:
 
 
 def _inputs(chosen: Network) -> list[Path]:
-    """Return the files that a checkpoint belongs to.
-
-    The pixels are among them, because no table says their size and how they were resized.
-    """
-    files = [folder / name for folder in (TARGET, SOURCE) for name in ("pixels.npy", "table.csv")]
-    return files + weight_files(chosen.weights)
+    """Return the files that a checkpoint belongs to; the hashes stand for pixels and table."""
+    return [TARGET / HASHES, SOURCE / HASHES, *weight_files(chosen.weights)]
 
 
 def print_summary(figures: Figures, epochs: int) -> None:
@@ -147,7 +143,10 @@ def print_summary(figures: Figures, epochs: int) -> None:
 
 
 def _write_network(network: Embedder, data: TrainingSet, method: Method, selection: str) -> None:
-    """Write the network without classifier, with the target's batch normalization."""
+    """Write the network without classifier, with the target's batch normalization.
+
+    Its facts say which images, labels and seed it belongs to, so that `train` notices others.
+    """
     tensors = {
         name: value
         for name, value in keep_target(network).state_dict().items()
@@ -159,6 +158,9 @@ def _write_network(network: Embedder, data: TrainingSet, method: Method, selecti
         "height": method.spcl.height or height,
         "width": method.spcl.width or width,
         "selection": selection,
+        "seed": method.seed,
+        "images": data.target.store.identity,
+        "labels": file_hash(LABELS),
     }
     save_tensors(NETWORK, tensors, facts)
 
