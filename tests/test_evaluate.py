@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import tracemalloc
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 from torch.nn import functional
 
 from stages.evaluate import __main__ as stage
-from stages.evaluate import score, sysu_mm01
+from stages.evaluate import plan, score, sysu_mm01
 from stages.evaluate.protocol import same_person_and_camera
 from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.clustering.rerank import reranked_distance
@@ -99,6 +100,8 @@ def write_params(dataset, **evaluate):
     tree["dataset"] = dataset
     tree["device"] |= {"name": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
     tree["evaluate"] |= {"trials": 3} | evaluate
+    if tree["evaluate"]["split"] == "val":
+        tree["train"]["selection"] = "validation"
     Path("params.yaml").write_text(yaml.safe_dump(tree))
 
 
@@ -618,7 +621,7 @@ def no_gallery(project):
 
 
 def no_validation_identities(project):
-    project("regdb", split="val")
+    project(split="val")
     table = read_table(Path("data/images/target/table.csv"))
     table = table.assign(split=table["split"].replace("val", "train"))
     builders.write_table(table, Path("data/images/target/table.csv"))
@@ -651,7 +654,7 @@ def too_many_neighbours(project):
     [
         (
             no_validation_identities,
-            "evaluate.split: val: this regdb data set has no validation images, expected test",
+            "evaluate.split: val: this sysu_mm01 data set has no validation images, expected test",
         ),
         (
             trained_on_all,
@@ -711,3 +714,33 @@ def test_bad_input(project, spoil, message):
     assert "\n" not in line
     assert not Path("data/rankings").exists()
     assert not Path("metrics").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (nobody_in_the_gallery, "mode all: none of the 36 query images shows a person of the gall"),
+        (no_gallery, "mode indoor: no gallery image from cameras 1, 2"),
+        (no_validation_identities, "this sysu_mm01 data set has no validation images"),
+        (too_many_neighbours, "re-ranking: k1 = 50 and k2 = 6 neighbours among 48 images"),
+        (official_missing, "evaluate.official_draws: draws.mat is not here"),
+        (wrong_mode, "evaluate.modes: regdb has infrared_to_visible"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_by_the_plan_before_there_is_a_network(
+    project, spoil, message
+):
+    spoil(project)
+    shutil.rmtree("models")
+    with pytest.raises(SystemExit) as caught:
+        plan.main()
+    assert message in str(caught.value)
+
+
+def test_the_plan_alone_writes_nothing_but_its_time(project):
+    project()
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    plan.main()
+    assert {path for path in Path().rglob("*") if path.is_file()} - before == {
+        Path("logs/evaluate.plan.json")
+    }

@@ -77,6 +77,7 @@ class Project:
         tensors, facts = load_tensors(train.PSEUDO_LABEL_NETWORK)
         origin = {
             "seed": tree["seed"],
+            "setting": tree["train"]["setting"],
             "selection": tree["train"]["selection"],
             "images": ImageStore(train.IMAGES).identity,
             "labels": file_hash(train.VISIBLE_LABELS),

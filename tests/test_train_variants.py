@@ -15,7 +15,6 @@ from stages.parts.images.table import read_table
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import params
 from stages.parts.run.checkpoint import Checkpoint
-from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
 from stages.train import labels, loop, validation
@@ -264,7 +263,7 @@ def test_the_validation_score_is_made_of_validation_images(project):
 
 def test_validation_needs_validation_images(project):
     with pytest.raises(
-        InputError, match=r"train\.selection: validation needs infrared images of split val"
+        ValueError, match=r"train\.selection: validation needs visible images of split val"
     ):
         project.run(train__selection="validation")
 

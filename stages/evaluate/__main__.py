@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluate.features import embed_images, open_network
+from stages.evaluate.plan import TARGET, SearchPlan, plan_searches
 from stages.evaluate.protocol import Protocol, apply_split, evaluated_rows
 from stages.evaluate.protocols import PROTOCOLS
 from stages.evaluate.results import Scores, curves_of, metrics_of, print_summary, protocol_facts
 from stages.evaluate.score import (
     Embeddings,
-    SearchPlan,
-    plan_search,
     ranked_lists,
     score_search,
     search_galleries,
@@ -25,12 +24,11 @@ from stages.evaluate.score import (
 )
 from stages.parts.images.store import ImageStore
 from stages.parts.run import params
-from stages.parts.run.files import file_hash, resolve, rounded, whole_folder, write_csv, write_json
+from stages.parts.run.files import file_hash, rounded, whole_folder, write_csv, write_json
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import require_facts
 
-TARGET = Path("data/images/target")
 NETWORK = Path("models/network.safetensors")
 PSEUDO_LABEL_NETWORK = Path("models/pseudo_label.safetensors")
 METRICS = Path("metrics/evaluate.json")
@@ -71,18 +69,6 @@ def main() -> None:
         write_json(METRICS, rounded(metrics))
         write_csv(CURVES, curves_of(scores, label_scores), 4)
         print_summary(metrics, facts)
-
-
-def plan_searches(
-    protocol: Protocol, table: pd.DataFrame, settings: Evaluate
-) -> dict[str, SearchPlan]:
-    """Return the plan of every mode: of all modes of the protocol if `evaluate.modes` is empty.
-
-    A request that cannot be met raises an error here, before a network has run.
-    """
-    official = resolve(settings.official_draws) if settings.official_draws else None
-    modes = settings.modes or protocol.modes
-    return {mode: plan_search(protocol, table, mode, settings, official) for mode in modes}
 
 
 def score_network(

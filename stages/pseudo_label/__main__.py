@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.parts.agreement import agreement
+from stages.parts.images.checks import check_training
 from stages.parts.images.store import HASHES, ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.domain_norm import keep_target
@@ -61,7 +62,7 @@ def main() -> None:
     network_settings = params.section(tree, "network", Network)
     device_settings = params.section(tree, "device", Device)
     device = open_device(device_settings)
-    data = _training_set(method.spcl.source, train.selection)
+    data = _training_set(method.spcl.source, train)
     for images in filter(None, (data.source, data.target)):
         images.store.keep(images.rows, device)
     start = _start(network_settings, method.seed)
@@ -87,12 +88,22 @@ def main() -> None:
         result = find_labels(start, data, method, epochs, stored, run)
     labels = result.labels if train.setting == "unsupervised" else data.target.persons
     _write_labels(labels, result.history, data)
-    _write_network(result.network, data, method, train.selection)
+    _write_network(result.network, data, method, train)
     checkpoint.delete()
 
 
-def _training_set(source: str, selection: str) -> TrainingSet:
-    target = visible_images(ImageStore(TARGET), selection)
+def _training_set(source: str, train: Train) -> TrainingSet:
+    """Return the images of this stage. ValueError if `train` could not train on the target."""
+    store = ImageStore(TARGET)
+    check_training(
+        store.table,
+        str(TARGET / "table.csv"),
+        train.setting,
+        train.selection,
+        train.persons,
+        train.keep_outliers,
+    )
+    target = visible_images(store, train.selection)
     if source == "none":
         return TrainingSet(target, source=None)
     return TrainingSet(target, visible_images(ImageStore(SOURCE)))
@@ -142,7 +153,7 @@ def print_summary(figures: Figures, epochs: int) -> None:
     )
 
 
-def _write_network(network: Embedder, data: TrainingSet, method: Method, selection: str) -> None:
+def _write_network(network: Embedder, data: TrainingSet, method: Method, train: Train) -> None:
     """Write the network without classifier, with the target's batch normalization.
 
     Its facts say which images, labels and seed it belongs to, so that `train` notices others.
@@ -157,7 +168,8 @@ def _write_network(network: Embedder, data: TrainingSet, method: Method, selecti
         "architecture": network.backbone.architecture,
         "height": method.spcl.height or height,
         "width": method.spcl.width or width,
-        "selection": selection,
+        "setting": train.setting,
+        "selection": train.selection,
         "seed": method.seed,
         "images": data.target.store.identity,
         "labels": file_hash(LABELS),

@@ -104,6 +104,7 @@ def check_origin(data: TrainingSet, method: Method) -> None:
     expected = {
         "images": data.store.identity,
         "seed": method.seed,
+        "setting": method.train.setting,
         "selection": method.train.selection,
     }
     facts = load_facts(PSEUDO_LABEL_NETWORK)

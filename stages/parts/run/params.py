@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from stages.parts.run import combinations
 from stages.parts.run.settings import DATASETS, PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
 from stages.parts.run.values import accepts_empty, read_value
 
@@ -108,8 +109,9 @@ def check(tree: Any) -> Tree:
     _refuse_other("scale", tree["scale"], tree["profiles"])
     for scale, profile in tree["profiles"].items():
         _check_profile(scale, profile)
-    for name, kind in SECTIONS.items():
-        section(tree, name, kind)
+    sections: Tree = {name: section(tree, name, kind) for name, kind in SECTIONS.items()}
+    for fault in combinations.faults(tree["dataset"], sections):
+        raise ParameterError(f"{FILE}: {fault}")
     return tree
 
 
@@ -132,10 +134,7 @@ def section(tree: Tree, name: str, kind: type[Settings]) -> Settings:
             values[field.name] = read_value(value, hints[field.name])
         except ValueError as error:
             raise ParameterError(f"{FILE}: {place}.{field.name}: {error}") from None
-    try:
-        return kind(**values)
-    except ValueError as error:  # leaves that do not go together
-        raise ParameterError(f"{FILE}: {error}") from None
+    return kind(**values)
 
 
 def _places(tree: Tree, name: str) -> Iterator[tuple[str, Tree]]:
