@@ -12,11 +12,11 @@ from stages.pseudo_label import __main__ as pseudo_label
 from tests import builders, tiny
 
 
-def table(persons: int = 4, visible: int = 3, split: str = "train") -> pd.DataFrame:
-    """`persons` people with `visible` visible images and one infrared image each."""
+def table(persons: int = 4, images: int = 3, split: str = "train") -> pd.DataFrame:
+    """`persons` people with so many visible and as many infrared images each."""
     rows = []
     for person in range(10, 10 + persons):
-        rows += [(person, 1, "visible", split)] * visible + [(person, 3, "infrared", split)]
+        rows += [(person, 1, "visible", split), (person, 3, "infrared", split)] * images
     return pd.DataFrame(rows, columns=["person", "camera", "modality", "split"])
 
 
@@ -77,6 +77,12 @@ def test_labels_must_be_able_to_fill_a_batch(setting: str, keep: bool, most: int
         f"train.persons: a batch takes {most + 1} labels, but table.csv gives at most {most} "
         in line
     )
+
+
+def test_infrared_images_must_be_able_to_fill_a_batch() -> None:
+    images = table()
+    few = pd.concat([images[images["modality"] == "visible"], images.iloc[1:4:2]])
+    assert "takes 3 labels, but table.csv has 2 infrared training images" in message(few, persons=3)
 
 
 def test_supervised_training_needs_infrared_images_of_everybody_who_is_labeled() -> None:

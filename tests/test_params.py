@@ -185,6 +185,7 @@ TOGETHER = [
     ),
     ({"network.weights": "imagenet"}, "network.weights: there are no imagenet weights for narrow"),
     ({"spcl.k2": 16}, "spcl.k2: 16 exceeds spcl.k1, 15"),
+    ({"spcl.batch": 4}, "spcl.batch: 4 images may all be of one label (spcl.instances: 4)"),
     ({"spcl.radius": 0.99}, "spcl.radius: 0.99 ± 0.02 (spcl.radius_gap) is not between 0 and 1"),
     ({"spcl.radius": 0.01}, "spcl.radius: 0.01 ± 0.02"),
     (
@@ -228,6 +229,8 @@ def test_parameters_that_do_not_go_together_are_refused_before_any_work(
         {"train.setting": "supervised", "spcl.k2": 16, "spcl.statistics_group": 5},
         {"dataset": "folder", "train.selection": "validation"},
         {"evaluate.rerank_k2": 21},
+        {"spcl.batch": 4, "spcl.warmup_epochs": 0},
+        {"spcl.batch": 4, "spcl.source": "none"},
         {"evaluate.split": "val", "train.selection": "validation"},
         {"network.architecture": "resnet18", "network.weights": "imagenet"},
         {"evaluate.draws": "official", "evaluate.official_draws": "rand_perm_cam.mat"},

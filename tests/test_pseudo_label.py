@@ -810,8 +810,12 @@ def test_images_that_do_not_divide_by_the_batch(project):
     [
         (
             {"k1": 73},
-            r"spcl\.k1: 73 neighbors exceed the 72 visible training images of "
+            r"spcl\.k1: 73 exceeds the 72 visible training images of "
             r"data/images/target/table\.csv",
+        ),
+        (
+            {"min_samples": 73},
+            r"spcl\.min_samples: 73 exceeds the 72 visible training images of data",
         ),
         (
             {"batch": 80, "source": "none"},

@@ -278,6 +278,14 @@ def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
     assert validation.validation_map(IdentityNetwork("narrow", 2), store) == 1.0
 
 
+def test_a_network_whose_output_is_not_finite_has_no_map(project):
+    hold_out(project)
+    network = IdentityNetwork("narrow", 2)
+    network.neck.running_mean[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="embeddings of the validation images are not"):
+        validation.validation_map(network, ImageStore(train.IMAGES))
+
+
 # What the report draws
 
 

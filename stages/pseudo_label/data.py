@@ -184,12 +184,10 @@ def check(settings: Spcl, data: TrainingSet, epochs: int) -> None:
             )
         )
     if epochs > settings.warmup_epochs:
-        faults.append(
-            (
-                settings.k1 > len(data.target.rows),
-                f"spcl.k1: {settings.k1} neighbors exceed the {_visible(data.target)}",
-            )
-        )
+        for name in ("k1", "min_samples"):
+            value = getattr(settings, name)
+            problem = f"spcl.{name}: {value} exceeds the {_visible(data.target)}"
+            faults.append((value > len(data.target.rows), problem))
     for is_wrong, message in faults:
         if is_wrong:
             raise InputError(message)

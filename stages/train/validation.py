@@ -18,6 +18,9 @@ def validation_map(network: IdentityNetwork, store: ImageStore) -> float:
 
     Nothing is drawn and nothing is excluded. `check_training` has seen to it that an identity has
     images in both.
+
+    Raises:
+        FloatingPointError: if an embedding is not finite.
     """
     device = network.classifier.weight.device
     person = store.table["person"].to_numpy()
@@ -25,6 +28,8 @@ def validation_map(network: IdentityNetwork, store: ImageStore) -> float:
     for modality in ("infrared", "visible"):
         rows = store.rows(("val",), modality)
         embeddings[modality] = embed(network, clean_batches(store, rows, device))  # (N, D)
+        if not embeddings[modality].isfinite().all():
+            raise FloatingPointError("the embeddings of the validation images are not finite")
         persons[modality] = person[rows]
     similarity = torch.matmul(embeddings["infrared"], embeddings["visible"].T)  # (Q, G)
     scores = score_ranking(

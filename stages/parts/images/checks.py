@@ -45,6 +45,12 @@ def check_training(
             f"train.persons: a batch takes {persons} labels, but {name} gives at most {labels} "
             f"{what}"
         )
+    infrared = int((training["modality"] == "infrared").sum())
+    if infrared < persons:
+        problem = (
+            f"a batch takes {persons} labels, but {name} has {infrared} infrared training images"
+        )
+        raise ValueError(f"train.persons: {problem}")
     if setting == "supervised":
         _check_infrared(training, sizes.index[sizes >= fewest], name)
 

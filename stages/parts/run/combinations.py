@@ -24,7 +24,10 @@ def faults(dataset: str, sections: dict[str, Any]) -> Iterator[str]:
         sections: every section of `params.yaml` as its dataclass.
     """
     train: Train = sections["train"]
-    yield from _network_faults(sections["network"])
+    network: Network = sections["network"]
+    yield from _network_faults(network)
+    if train.setting == "unsupervised" or network.start == "pseudo_label":
+        yield from _warm_up_faults(sections["spcl"])
     if train.setting == "unsupervised":  # otherwise nothing is clustered
         yield from _clustering_faults(sections["spcl"])
     if train.selection == "validation" and dataset not in WITH_VALIDATION:
@@ -39,6 +42,12 @@ def _network_faults(network: Network) -> Iterator[str]:
     if network.weights == "imagenet" and network.architecture not in WITH_IMAGENET:
         problem = f"there are no imagenet weights for {network.architecture}"
         yield f"network.weights: {problem}; use none or a path"
+
+
+def _warm_up_faults(spcl: Spcl) -> Iterator[str]:
+    if spcl.source != "none" and spcl.warmup_epochs and spcl.batch <= spcl.instances:
+        problem = f"{spcl.batch} images may all be of one label (spcl.instances: {spcl.instances})"
+        yield f"spcl.batch: {problem}; the warm-up needs two labels"
 
 
 def _clustering_faults(spcl: Spcl) -> Iterator[str]:
