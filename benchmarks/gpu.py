@@ -25,7 +25,8 @@ import pandas as pd
 import torch
 
 from stages.parts.assignment.transport import solve
-from stages.parts.images.store import ImageStore, create_pixels
+from stages.parts.images.pairing import CrossModalBatches
+from stages.parts.images.store import ImageStore, create_pixels, seal
 from stages.parts.images.table import write_table
 from stages.parts.network.embed import embed
 from stages.parts.network.head import Embedder, IdentityNetwork, build
@@ -105,6 +106,8 @@ def random_store(folder: Path, size: Size) -> ImageStore:
         "split": "train",
     }
     write_table(pd.DataFrame(columns), folder / "table.csv")
+    (folder / "files.csv").touch()
+    seal(folder)
     return ImageStore(folder)
 
 
@@ -197,7 +200,7 @@ def waiting_calls(data: TrainingSet, method: Method, size: Size) -> None:
     """Count the calls of a training step that make the host wait for the GPU, by place."""
     state = new_state(data, method, size, "bfloat16")
     batches, is_paired = loop.draw_batches(state, data, method)
-    few = loop.CrossModalBatches(*(part[:4] for part in batches))
+    few = CrossModalBatches(*(part[:4] for part in batches))
     loop.train_epoch(state, data, method, few, is_paired)
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as caught:

@@ -42,7 +42,8 @@ def people(images: int, dimensions: int, seed: int = 0) -> Floats:
         block += spread * generator.standard_normal(block.shape)
         stray = generator.random(len(block)) < 0.06
         block[stray] = generator.standard_normal((int(stray.sum()), dimensions))
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    units: Floats = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
 
 
 def dense_similarity(embeddings: Floats, k1: int = 30, k2: int = 6) -> Floats:
@@ -116,9 +117,8 @@ def measure(which: str, folder: Path) -> None:
 def run(which: str, folder: Path) -> dict[str, float]:
     """Return the costs that `measure` prints."""
     command = [sys.executable, "-m", "benchmarks.jaccard", "--measure", which, str(folder)]
-    costs = json.loads(
-        subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
-    )
+    output = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    costs: dict[str, float] = json.loads(output)
     after = costs["total"] - costs["search"]
     print(
         f"  {which:6} {costs['total']:8.2f} s, {after:8.2f} s of it after the search, "

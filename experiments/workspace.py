@@ -85,7 +85,8 @@ class Workspace:
 
     def stage_seconds(self) -> float:
         """Return the run times of the stages that the last run did not find in DVC's cache."""
-        return sum(read_json(path)["seconds"] for path in (self.folder / LOGS).glob("*.json"))
+        paths = (self.folder / LOGS).glob("*.json")
+        return sum(float(read_json(path)["seconds"]) for path in paths)
 
     def hand_over(self, name: str) -> str | None:
         """Make the experiment `name` one of the user's repository. Return its commit, if any.

@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
+from safetensors.torch import load
 
-from stages.parts.images.store import ImageStore, create_pixels
-from stages.parts.images.table import write_table
+from stages.parts.images import table as tables
+from stages.parts.images.store import ImageStore, create_pixels, seal
 from stages.parts.run import checkpoint, files, params
 from stages.parts.run.settings import SECTIONS
 
 ROOT = Path(__file__).parents[1]
-TREE = params.parse((ROOT / "params.yaml").read_text())
+TREE: dict[str, Any] = params.parse((ROOT / "params.yaml").read_text())
 Images = Iterable[tuple[int, int, str, str]]  # person, camera, modality, split
 
 
@@ -70,7 +72,7 @@ def store(folder: Path, images: Images, height: int = 32, width: int = 16) -> Im
         for row, (person, camera, modality, split) in enumerate(images)
     ]
     columns = ["row", "path", "person", "camera", "modality", "split"]
-    write_table(pd.DataFrame(lines, columns=columns), folder / "table.csv")
+    tables.write_table(pd.DataFrame(lines, columns=columns), folder / "table.csv")
     colors = np.random.default_rng(7).integers(30, 220, (200, 2, 3))
     noise = np.random.default_rng(len(lines))
     pixels = create_pixels(folder / "pixels.npy", len(lines), height, width)
@@ -82,7 +84,22 @@ def store(folder: Path, images: Images, height: int = 32, width: int = 16) -> Im
         pixels[line["row"]] = picture.clip(0, 255)
     pixels.flush()
     (folder / "files.csv").write_text("row,bytes,sha256\n")
+    seal(folder)
     return ImageStore(folder)
+
+
+def same_weights(one: bytes, other: bytes) -> bool:
+    """Whether two network files hold the same tensors; they may belong to other images."""
+    first, second = load(one), load(other)
+    return set(first) == set(second) and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Give the store of `path` another table, as if it had been prepared so."""
+    tables.write_table(table, path)
+    seal(path.parent)
 
 
 @contextmanager
@@ -98,3 +115,9 @@ def workplace(folder: Path) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(checkpoint, "CHECKPOINTS", Path(".ckpt"))
         yield patch
     torch.set_num_threads(threads)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file holds beside its tensors."""
+    with safe_open(path, framework="pt") as opened:
+        return dict(opened.metadata())

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from experiments.tables import side_by_side
+from stages.parts.images.store import seal
 from stages.parts.images.table import write_table
 from stages.report import __main__ as report
 
@@ -66,6 +67,7 @@ def write_store(folder: Path, table: pd.DataFrame) -> None:
     np.save(folder / "pixels.npy", pixels)
     write_table(table, folder / "table.csv")
     write(folder / "files.csv", pd.DataFrame({"row": range(rows), "bytes": 9, "sha256": "ab"}))
+    seal(folder)
 
 
 def table_of(rows: list[tuple[Any, ...]]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import tracemalloc
 from functools import partial
 from pathlib import Path
@@ -15,19 +16,20 @@ import yaml
 from torch.nn import functional
 
 from stages.evaluate import __main__ as stage
-from stages.evaluate import score, sysu_mm01
+from stages.evaluate import plan, score, sysu_mm01
 from stages.evaluate.protocol import same_person_and_camera
 from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.clustering.rerank import reranked_distance
 from stages.parts.images.augment import normalize
-from stages.parts.images.store import create_pixels
+from stages.parts.images.store import ImageStore, create_pixels, seal
 from stages.parts.images.table import read_table, write_table
 from stages.parts.network.head import Embedder, build
 from stages.parts.retrieval import index
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, score_ranking, top_ranked
 from stages.parts.run.files import file_hash
-from stages.parts.run.tensors import save_tensors
+from stages.parts.run.tensors import load_tensors, save_tensors
+from tests import builders
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 HEIGHT, WIDTH = 48, 24
@@ -69,6 +71,7 @@ def make_images(dataset, persons=6, count=3):
         pixels[row] = face + rng.integers(0, 215, face.shape)
     pixels.flush()
     (folder / "files.csv").write_text("row,bytes,sha256\n0,1,aa\n")
+    seal(folder)
 
 
 def save_network(path, seed, height=HEIGHT, width=WIDTH, facts=None, **change):
@@ -76,6 +79,20 @@ def save_network(path, seed, height=HEIGHT, width=WIDTH, facts=None, **change):
     tensors = dict(network.state_dict()) | {"classifier.weight": torch.zeros(4, 128)} | change
     sizes = {"architecture": "narrow", "height": height, "width": width}
     save_tensors(Path(path), tensors, sizes | (facts or {}))
+    made_here()
+
+
+def made_here():
+    """Seal the images, and say in both networks that they were made from what is here."""
+    seal(stage.TARGET)
+    for path, origin in ((stage.PSEUDO_LABEL_NETWORK, None), (stage.NETWORK, "pseudo_label")):
+        if not path.is_file():
+            continue
+        tensors, facts = load_tensors(path)
+        facts |= {"images": ImageStore(stage.TARGET).identity}
+        if origin and stage.PSEUDO_LABEL_NETWORK.is_file():
+            facts[origin] = file_hash(stage.PSEUDO_LABEL_NETWORK)
+        save_tensors(path, tensors, facts)
 
 
 def write_params(dataset, **evaluate):
@@ -83,6 +100,8 @@ def write_params(dataset, **evaluate):
     tree["dataset"] = dataset
     tree["device"] |= {"name": "cpu", "precision": "float32", "threads": torch.get_num_threads()}
     tree["evaluate"] |= {"trials": 3} | evaluate
+    if tree["evaluate"]["split"] == "val":
+        tree["train"]["selection"] = "validation"
     Path("params.yaml").write_text(yaml.safe_dump(tree))
 
 
@@ -313,7 +332,8 @@ def held_out(persons=(4, 5, 6), facts=None):
     table = read_table(Path("data/images/target/table.csv"))
     table.loc[table["person"].isin(persons), "split"] = "val"
     table.loc[table["person"] == 90, "split"] = "train"
-    write_table(table, Path("data/images/target/table.csv"))
+    builders.write_table(table, Path("data/images/target/table.csv"))
+    made_here()
     facts = facts or {"selection": "validation", "epoch": 7}
     save_network("models/network.safetensors", 1, facts=facts)
     facts = {"selection": facts["selection"]}
@@ -336,7 +356,8 @@ def test_validation_identities(project, capsys):
 
     roles = table["modality"].map({"infrared": "query", "visible": "gallery"})
     table = table.assign(split=roles.where(table["split"] == "val", "train"))
-    write_table(table, Path("data/images/target/table.csv"))
+    builders.write_table(table, Path("data/images/target/table.csv"))
+    made_here()
     write_params("sysu_mm01")
     stage.main()
     assert read_all()[0] == metrics
@@ -469,6 +490,7 @@ def test_training_images_have_no_influence(project):
     pixels = np.load("data/images/target/pixels.npy", mmap_mode="r+")
     pixels[table.loc[table["split"].isin(("train", "val")), "row"]] = 0
     pixels.flush()
+    made_here()
     stage.main()
     assert Path("data/rankings/all.csv").read_bytes() == before
 
@@ -485,6 +507,7 @@ def test_mirror_images_of_mirror_images_are_the_images(project):
             lists[flip, mirrored] = pd.read_csv("data/rankings/all.csv")["similarity"].to_numpy()
             pixels[:] = pixels[:, :, ::-1].copy()
             pixels.flush()
+            made_here()
     np.testing.assert_allclose(lists[True, False], lists[True, True], rtol=0, atol=2e-5)
     assert np.abs(lists[False, False] - lists[False, True]).max() > 1e-4
     assert json.loads(Path("data/rankings/protocol.json").read_text())["flip"] is False
@@ -527,7 +550,8 @@ def test_a_person_without_gallery_image_is_counted_as_unmatched(project):
     project()
     table = read_table(Path("data/images/target/table.csv"))
     table.loc[(table["person"] == 2) & (table["modality"] == "visible"), "split"] = "val"
-    write_table(table, Path("data/images/target/table.csv"))
+    builders.write_table(table, Path("data/images/target/table.csv"))
+    made_here()
     stage.main()
     _, _, facts = read_all()
     assert facts["unmatched"] == {"all": 6, "indoor": 6}
@@ -584,21 +608,24 @@ def nobody_in_the_gallery(project):
     project()
     table = read_table(Path("data/images/target/table.csv"))
     table.loc[table["split"] == "query", "person"] += 1000
-    write_table(table, Path("data/images/target/table.csv"))
+    builders.write_table(table, Path("data/images/target/table.csv"))
+    made_here()
 
 
 def no_gallery(project):
     project()
     table = read_table(Path("data/images/target/table.csv"))
     table.loc[table["camera"].isin((1, 2)), "split"] = "train"
-    write_table(table, Path("data/images/target/table.csv"))
+    builders.write_table(table, Path("data/images/target/table.csv"))
+    made_here()
 
 
 def no_validation_identities(project):
-    project("regdb", split="val")
+    project(split="val")
     table = read_table(Path("data/images/target/table.csv"))
     table = table.assign(split=table["split"].replace("val", "train"))
-    write_table(table, Path("data/images/target/table.csv"))
+    builders.write_table(table, Path("data/images/target/table.csv"))
+    made_here()
 
 
 def trained_on_all(project):
@@ -627,7 +654,7 @@ def too_many_neighbours(project):
     [
         (
             no_validation_identities,
-            "evaluate.split: val: this regdb data set has no validation images, expected test",
+            "evaluate.split: val: this sysu_mm01 data set has no validation images, expected test",
         ),
         (
             trained_on_all,
@@ -667,8 +694,8 @@ def too_many_neighbours(project):
         ),
         (
             not_finite,
-            "models/network.safetensors: the network's "
-            "output for visible/cam1/0001/0001.jpg is not finite",
+            "models/network.safetensors: stored network: "
+            "neck.weight holds a value that is not finite",
         ),
         (
             nobody_in_the_gallery,
@@ -687,3 +714,33 @@ def test_bad_input(project, spoil, message):
     assert "\n" not in line
     assert not Path("data/rankings").exists()
     assert not Path("metrics").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (nobody_in_the_gallery, "mode all: none of the 36 query images shows a person of the gall"),
+        (no_gallery, "mode indoor: no gallery image from cameras 1, 2"),
+        (no_validation_identities, "this sysu_mm01 data set has no validation images"),
+        (too_many_neighbours, "re-ranking: k1 = 50 and k2 = 6 neighbours among 48 images"),
+        (official_missing, "evaluate.official_draws: draws.mat is not here"),
+        (wrong_mode, "evaluate.modes: regdb has infrared_to_visible"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_by_the_plan_before_there_is_a_network(
+    project, spoil, message
+):
+    spoil(project)
+    shutil.rmtree("models")
+    with pytest.raises(SystemExit) as caught:
+        plan.main()
+    assert message in str(caught.value)
+
+
+def test_the_plan_alone_writes_nothing_but_its_time(project):
+    project()
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    plan.main()
+    assert {path for path in Path().rglob("*") if path.is_file()} - before == {
+        Path("logs/evaluate.plan.json")
+    }

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.parts.images.store import ImageStore, create_pixels
+from stages.parts.images.store import HASHED, HASHES, ImageStore, create_pixels, seal
 from stages.parts.images.table import COLUMNS, check_table, read_table, write_table
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +36,8 @@ def folder(tmp_path: Path) -> Path:
     pixels[:] = np.arange(216, dtype=np.uint8).reshape(6, 4, 3, 3)
     pixels.flush()
     write_table(table(), tmp_path / "table.csv")
+    (tmp_path / "files.csv").touch()
+    seal(tmp_path)
     return tmp_path
 
 
@@ -86,6 +88,8 @@ def test_a_store_may_have_no_images(tmp_path):
     """The source of `spcl.source: none`."""
     create_pixels(tmp_path / "pixels.npy", 0, 4, 3)
     write_table(table().iloc[:0], tmp_path / "table.csv")
+    (tmp_path / "files.csv").touch()
+    seal(tmp_path)
     store = ImageStore(tmp_path)
     assert (len(store.table), store.rows("train").tolist()) == (0, [])
 
@@ -104,11 +108,43 @@ def test_a_store_may_have_no_images(tmp_path):
 )
 def test_array_and_table_must_fit(folder, pixels, words):
     np.save(folder / "pixels.npy", pixels)
+    seal(folder)
     with pytest.raises(ValueError, match=words):
         ImageStore(folder)
 
 
-@pytest.mark.parametrize("name", ["pixels.npy", "table.csv"])
+@pytest.mark.parametrize("name", HASHED)
+@pytest.mark.parametrize("at", [0, 1, 9, 100, -1])
+def test_a_file_that_was_cut_or_changed_is_named(folder, name, at):
+    """At any place: in the header of the array, in the table's first line, in the last byte."""
+    path = folder / name
+    before = path.read_bytes() or b"row,bytes,sha256\n" * 8
+    path.write_bytes(before)
+    seal(folder)
+    for damaged in (before[:at], before[:at] + bytes([before[at] ^ 1]) + before[at:][1:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{name} has changed since it was written") as error:
+            ImageStore(folder)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", "3", '{"pixels.npy": 5}'])
+def test_hashes_that_are_damaged_are_one_line(folder, content):
+    (folder / HASHES).write_text(content)
+    with pytest.raises(ValueError, match=r"is not a JSON file of hashes|has changed since"):
+        ImageStore(folder)
+
+
+def test_equal_stores_have_the_same_identity_and_others_another(folder):
+    first = ImageStore(folder).identity
+    seal(folder)
+    assert ImageStore(folder).identity == first
+    write_table(table().assign(camera=1), folder / "table.csv")
+    seal(folder)
+    assert ImageStore(folder).identity != first
+
+
+@pytest.mark.parametrize("name", [*HASHED, HASHES])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):

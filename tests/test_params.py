@@ -149,6 +149,8 @@ SLIPS = {
     "images": ([], "images: expected keys, found []"),
     "profiles": ({1: {}}, "profiles: 1 is not the name of a scale"),
     "seed ": (0, "seed  is not a parameter"),
+    "device.name": ("gpu", "device.name: 'gpu' is not auto, cpu, cuda or cuda:<number>"),
+    "data.root": ("a\0b", r"data.root: 'a\x00b' holds a NUL character"),
     "profiles ": ({}, "profiles  is not a parameter; did you mean profiles?"),
 }
 
@@ -170,6 +172,73 @@ def test_a_file_of_a_former_version_is_told_what_to_write_now(tmp_path: Path) ->
     for name in ("scale", "profiles"):
         with pytest.raises(params.ParameterError, match=f"{name} is missing"):
             params.load(write_parameters(tmp_path, {name: ...}))
+
+
+TOGETHER = [
+    (
+        {"dataset": "regdb", "train.selection": "validation"},
+        "train.selection: regdb has no validation identities to choose by; expected last, or one",
+    ),
+    (
+        {"dataset": "llcm", "train.selection": "validation"},
+        "train.selection: llcm has no validation",
+    ),
+    ({"network.weights": "imagenet"}, "network.weights: there are no imagenet weights for narrow"),
+    ({"spcl.k2": 16}, "spcl.k2: 16 exceeds spcl.k1, 15"),
+    ({"spcl.batch": 4}, "spcl.batch: 4 images may all be of one label (spcl.instances: 4)"),
+    ({"spcl.radius": 0.99}, "spcl.radius: 0.99 ± 0.02 (spcl.radius_gap) is not between 0 and 1"),
+    ({"spcl.radius": 0.01}, "spcl.radius: 0.01 ± 0.02"),
+    (
+        {"spcl.statistics_group": 5},
+        "spcl.batch: 32 images do not divide into groups of 5 (spcl.statistics_group)",
+    ),
+    ({"spcl.statistics_group": 64}, "spcl.batch: 32 images do not divide into groups of 64"),
+    (
+        {"evaluate.modes": ["all", "visible_to_infrared"]},
+        "evaluate.modes: sysu_mm01 has all, indoor; it has no visible_to_infrared",
+    ),
+    ({"dataset": "folder", "evaluate.modes": ["all"]}, "evaluate.modes: folder has infrared_to_v"),
+    (
+        {"dataset": "llcm", "evaluate.draws": "official", "evaluate.official_draws": "a.mat"},
+        "evaluate.draws: llcm has no official gallery draws, expected agw",
+    ),
+    ({"evaluate.draws": "official"}, "evaluate.official_draws is empty; evaluate.draws: official"),
+    (
+        {"evaluate.split": "val"},
+        "evaluate.split: val needs train.selection: validation, which is last",
+    ),
+    (
+        {"evaluate.rerank": True, "evaluate.rerank_k2": 21},
+        "evaluate.rerank_k2: 21 exceeds evaluate.rerank_k1, 20",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), TOGETHER, ids=str)
+def test_parameters_that_do_not_go_together_are_refused_before_any_work(
+    changes: dict, message: str
+) -> None:
+    with pytest.raises(params.ParameterError) as error:
+        params.check(parameters(changes))
+    assert f"params.yaml: {message}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.setting": "supervised", "spcl.k2": 16, "spcl.statistics_group": 5},
+        {"dataset": "folder", "train.selection": "validation"},
+        {"evaluate.rerank_k2": 21},
+        {"spcl.batch": 4, "spcl.warmup_epochs": 0},
+        {"spcl.batch": 4, "spcl.source": "none"},
+        {"evaluate.split": "val", "train.selection": "validation"},
+        {"network.architecture": "resnet18", "network.weights": "imagenet"},
+        {"evaluate.draws": "official", "evaluate.official_draws": "rand_perm_cam.mat"},
+    ],
+    ids=str,
+)
+def test_what_is_not_used_need_not_fit(changes: dict) -> None:
+    params.check(parameters(changes))
 
 
 WRONG = (None, True, 1, -1, 10**400, 0.5, "", "x", [], [[]], ["x"], {}, {1: 2}, {"x": None})

@@ -137,14 +137,6 @@ def test_on_the_cpu_nothing_is_switched(threads, kernels):
     assert torch.backends.cudnn.benchmark
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("gpu", "'gpu' is not auto, cpu, cuda or cuda:<number>"), ("", "'' is not")]
-)
-def test_an_unknown_device_is_one_line(threads, name, words):
-    with pytest.raises(ValueError, match=f"params.yaml: device.name: {words}"):
-        device(name)
-
-
 @pytest.mark.parametrize(("name", "there"), [("cuda", 0), ("cuda:1", 1), ("cuda:0", 0)])
 def test_a_gpu_that_is_not_there_is_one_line(threads, monkeypatch, name, there):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)

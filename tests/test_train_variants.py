@@ -11,12 +11,11 @@ import torch
 from experiments.plans import VARIANTS
 from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore
-from stages.parts.images.table import read_table, write_table
+from stages.parts.images.table import read_table
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import params
 from stages.parts.run.checkpoint import Checkpoint
 from stages.parts.run.settings import ASSOCIATIONS
-from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
 from stages.train import labels, loop, validation
@@ -291,7 +290,7 @@ def hold_out(project: Project, persons: int = 2) -> None:
     table = read_table(TABLE)
     people = sorted(table.loc[table["split"] == "train", "person"].unique())[-persons:]
     table.loc[table["person"].isin(people) & (table["split"] == "train"), "split"] = "val"
-    write_table(table, TABLE)
+    builders.write_table(table, TABLE)
     rows = ImageStore(train.IMAGES).rows("train", "visible")
     project.write_labels(rows, np.arange(len(rows)) // IMAGES)
 
@@ -321,7 +320,7 @@ def test_the_validation_score_is_made_of_validation_images(project):
 
 def test_validation_needs_validation_images(project):
     with pytest.raises(
-        InputError, match=r"train\.selection: validation needs infrared images of split val"
+        ValueError, match=r"train\.selection: validation needs visible images of split val"
     ):
         project.run(train__selection="validation")
 
@@ -334,6 +333,14 @@ def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
     one_hot = torch.eye(100)
     monkeypatch.setattr(validation, "embed", lambda network, batches: one_hot[person[next(rows)]])
     assert validation.validation_map(IdentityNetwork("narrow", 2), store) == 1.0
+
+
+def test_a_network_whose_output_is_not_finite_has_no_map(project):
+    hold_out(project)
+    network = IdentityNetwork("narrow", 2)
+    network.neck.running_mean[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="embeddings of the validation images are not"):
+        validation.validation_map(network, ImageStore(train.IMAGES))
 
 
 # What the report draws

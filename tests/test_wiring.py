@@ -10,7 +10,7 @@ import yaml
 from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.assignment.transport import SOLVERS
 from stages.parts.network.backbone import ARCHITECTURES
-from stages.parts.run import rendered, settings
+from stages.parts.run import combinations, rendered, settings
 from stages.parts.run.settings import PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
 from stages.prepare.readers import SOURCES, TARGETS
 from stages.synthesize.trees import LAYOUTS
@@ -18,6 +18,7 @@ from stages.train.assignment import ASSIGNMENTS
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "stages/parts/run/settings.py"
+COMBINATIONS = ROOT / "stages/parts/run/combinations.py"
 FILES = sorted((ROOT / "stages").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -61,19 +62,26 @@ def closure(start: Path) -> set[Path]:
     return seen
 
 
+def commands(name: str) -> list[str]:
+    """What a stage runs; the last one is the stage, those before it only refuse."""
+    command = STAGES[name]["cmd"]
+    return [command] if isinstance(command, str) else command
+
+
 def entry(name: str) -> Path:
-    module = STAGES[name]["cmd"].split(" -m ")[1].split()[0]
+    module = commands(name)[-1].split(" -m ")[1].split()[0]
     return file_of(module + ".__main__") or file_of(module)  # type: ignore[return-value]
 
 
 def is_code(path: Path) -> bool:
     """Whether a change of the file can change what a stage does.
 
-    Two kinds of files cannot. Packages without code hold a docstring. settings.py holds types and
+    Three kinds of files cannot. Packages without code hold a docstring. settings.py holds types and
     ranges: DVC tracks the values themselves (`params:`), so that a changed range runs no stage
-    again. The tests below see to it that both stay what they are.
+    again. combinations.py yields messages, with which params.py ends. The tests below see to it
+    that all stay what they are.
     """
-    if path == SETTINGS:
+    if path in (SETTINGS, COMBINATIONS):
         return False
     return path.name != "__init__.py" or bool(statements(path))
 
@@ -121,7 +129,7 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_only_entry_points_read_parameters(path: Path) -> None:
-    if path.name in ("__main__.py", "source.py") or path.parent.name == "run":
+    if path.name in ("__main__.py", "source.py", "plan.py") or path.parent.name == "run":
         return
     assert ROOT / "stages/parts/run/params.py" not in imports(path)
 
@@ -137,6 +145,23 @@ def test_settings_hold_types_and_ranges_only() -> None:
         if isinstance(node, ast.ClassDef):
             assert all(isinstance(line, ast.AnnAssign) for line in node.body), node.name
             assert [ast.unparse(each) for each in node.decorator_list] == ["dataclass(frozen=True)"]
+
+
+def test_combinations_only_yield_messages() -> None:
+    """No stage depends on the file, so params.py may take nothing else from it."""
+    for node in statements(COMBINATIONS):
+        assert isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.FunctionDef)
+        if isinstance(node, ast.FunctionDef):
+            assert ast.unparse(node.returns or ast.Constant(None)) == "Iterator[str]"
+    used = re.findall(r"combinations\.\w+", "".join(path.read_text() for path in FILES))
+    assert set(used) - {"combinations.py"} == {"combinations.faults"}
+
+
+def test_before_a_training_the_plan_of_the_evaluation_is_made() -> None:
+    """It writes nothing, so it is no dependency; every other stage is one command."""
+    for name in STAGES:
+        plan = ["python -m stages.evaluate.plan"] if name in ("pseudo_label", "train") else []
+        assert commands(name)[:-1] == plan
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -220,6 +245,13 @@ def test_tables_and_settings_have_the_same_names() -> None:
     assert {*SOURCES, "none"} == set(settings.SOURCES)
     assert set(TARGETS) == set(PROTOCOLS) == set(settings.DATASETS)
     assert set(rendered.RENDERED) == set(settings.RENDERED)
+    assert {name: each.modes for name, each in PROTOCOLS.items()} == combinations.MODES
+    assert set(combinations.WITH_OFFICIAL_DRAWS) == {
+        name for name, each in PROTOCOLS.items() if each.official is not None
+    }
+    assert set(combinations.WITH_IMAGENET) == {
+        name for name, each in ARCHITECTURES.items() if each.weights is not None
+    }
     assert set(LAYOUTS) == {*rendered.RENDERED, *SOURCES} - {"folder"}
 
 

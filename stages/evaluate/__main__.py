@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluate.features import embed_images, open_network
+from stages.evaluate.plan import TARGET, SearchPlan, plan_searches
 from stages.evaluate.protocol import Protocol, apply_split, evaluated_rows
 from stages.evaluate.protocols import PROTOCOLS
 from stages.evaluate.results import Scores, curves_of, metrics_of, print_summary, protocol_facts
 from stages.evaluate.score import (
     Embeddings,
-    SearchPlan,
-    plan_search,
     ranked_lists,
     score_search,
     search_galleries,
@@ -25,11 +24,11 @@ from stages.evaluate.score import (
 )
 from stages.parts.images.store import ImageStore
 from stages.parts.run import params
-from stages.parts.run.files import file_hash, resolve, rounded, whole_folder, write_csv, write_json
+from stages.parts.run.files import file_hash, rounded, whole_folder, write_csv, write_json
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import run_stage
+from stages.parts.run.tensors import require_facts
 
-TARGET = Path("data/images/target")
 NETWORK = Path("models/network.safetensors")
 PSEUDO_LABEL_NETWORK = Path("models/pseudo_label.safetensors")
 METRICS = Path("metrics/evaluate.json")
@@ -48,8 +47,11 @@ def main() -> None:
         table = apply_split(protocol.name, store.table, settings.split)
         plans = plan_searches(protocol, table, settings)
         # Both are opened first: a wrong file is reported before a network has run.
-        network = open_network(NETWORK, settings.split)
-        label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split)
+        images = {"images": store.identity}
+        network = open_network(NETWORK, settings.split, images, "train")
+        label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split, images, "pseudo_label")
+        start = {"pseudo_label": file_hash(PSEUDO_LABEL_NETWORK)}
+        require_facts(NETWORK, network.facts, start, "train")
 
         rows = evaluated_rows(table)
         embeddings = embed_images(network, store, rows, settings, device)
@@ -67,18 +69,6 @@ def main() -> None:
         write_json(METRICS, rounded(metrics))
         write_csv(CURVES, curves_of(scores, label_scores), 4)
         print_summary(metrics, facts)
-
-
-def plan_searches(
-    protocol: Protocol, table: pd.DataFrame, settings: Evaluate
-) -> dict[str, SearchPlan]:
-    """Return the plan of every mode: of all modes of the protocol if `evaluate.modes` is empty.
-
-    A request that cannot be met raises an error here, before a network has run.
-    """
-    official = resolve(settings.official_draws) if settings.official_draws else None
-    modes = settings.modes or protocol.modes
-    return {mode: plan_search(protocol, table, mode, settings, official) for mode in modes}
 
 
 def score_network(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from stages.parts.run.console import progress
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import InputError
-from stages.parts.run.tensors import load_tensors
+from stages.parts.run.tensors import load_tensors, require_facts
 
 
 class StoredNetwork(NamedTuple):
@@ -31,20 +31,28 @@ class StoredNetwork(NamedTuple):
     height: int  # of its input images
     width: int
     checkpoint: str  # which epoch's network it is, in words
+    facts: dict[str, Any]  # all that its file says
 
 
-def open_network(path: Path, split: str) -> StoredNetwork:
-    """Return the network stored at `path`, which will be evaluated on `split` (`test` or `val`).
+def open_network(path: Path, split: str, origin: dict[str, Any], stage: str) -> StoredNetwork:
+    """Return the network stored at `path`, which will be evaluated on `split`.
+
+    Args:
+        path: its file.
+        split: `test` or `val`.
+        origin: the facts that it must have: what it was made from.
+        stage: the stage that made it.
 
     Raises:
-        InputError: There is no file, it does not hold a network, or the network was trained on the
-            identities of `split`.
+        InputError: There is no file, it does not hold a network, it was made from something else,
+            or the network was trained on the identities of `split`.
     """
     tensors, facts = load_tensors(path)
     if not isinstance(facts, dict) or not {"architecture", "height", "width"} <= set(facts):
         raise InputError(
             f"{path}: expected the facts architecture, height and width, found {facts}"
         )
+    require_facts(path, facts, origin, stage)
     selection = facts.get("selection", "last")
     if split == "val" and selection != "validation":
         raise InputError(
@@ -60,7 +68,8 @@ def open_network(path: Path, split: str) -> StoredNetwork:
     checkpoint = "last epoch"
     if selection == "validation":
         checkpoint = f"best validation mAP, epoch {facts.get('epoch')}"
-    return StoredNetwork(path, network, architecture, facts["height"], facts["width"], checkpoint)
+    height, width = facts["height"], facts["width"]
+    return StoredNetwork(path, network, architecture, height, width, checkpoint, facts)
 
 
 def embed_images(

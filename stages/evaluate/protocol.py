@@ -87,7 +87,8 @@ class Protocol:
         if draws != "agw":
             raise ValueError(f"evaluate.draws: {draws!r} is not one of agw, official")
         if self.draws == 1:
-            return candidates["row"].to_numpy(dtype=np.int64)
+            rows: np.ndarray = candidates["row"].to_numpy(dtype=np.int64)
+            return rows
         return seeded_draw(candidates, trial, shots)
 
     def _check_mode(self, mode: str) -> None:
@@ -128,7 +129,8 @@ def apply_split(dataset: str, table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def evaluated_rows(table: pd.DataFrame, modality: str | None = None) -> np.ndarray:
     """Return the rows (N,) int64, ascending, of the test images of one modality, or of both."""
-    return _evaluated_images(table, modality)["row"].to_numpy(dtype=np.int64)
+    rows: np.ndarray = _evaluated_images(table, modality)["row"].to_numpy(dtype=np.int64)
+    return rows
 
 
 def same_person_and_camera(
@@ -139,7 +141,8 @@ def same_person_and_camera(
     camera = table["camera"].to_numpy()
     same_person = person[queries][:, None] == person[gallery]  # (Q, G)
     same_camera = camera[queries][:, None] == camera[gallery]  # (Q, G)
-    return same_person & same_camera
+    same_both: np.ndarray = same_person & same_camera
+    return same_both
 
 
 def seeded_draw(candidates: pd.DataFrame, trial: int, shots: int) -> np.ndarray:

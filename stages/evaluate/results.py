@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluate.features import StoredNetwork
+from stages.evaluate.plan import SearchPlan
 from stages.evaluate.protocol import Protocol
-from stages.evaluate.score import RANKS, SearchPlan, mean_curve, summary
+from stages.evaluate.score import RANKS, mean_curve, summary
 from stages.parts.retrieval.ranking import RankingScores
 from stages.parts.run.console import message
 from stages.parts.run.settings import Evaluate

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from stages.evaluate.plan import SearchPlan
 from stages.evaluate.protocol import Exclusion, Protocol, evaluated_rows, same_person_and_camera
-from stages.parts.clustering.rerank import check_neighbours, reranked_distance
+from stages.parts.clustering.rerank import reranked_distance
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
 from stages.parts.run.console import busy
@@ -29,14 +29,6 @@ class Embeddings:
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Return the values (M, D) of the table's `rows` (M,), which are among `self.rows`."""
         return self.values[np.searchsorted(self.rows, rows)]
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """The images of a mode; both networks are evaluated on the same ones."""
-
-    queries: np.ndarray  # (Q,) rows of the table
-    galleries: list[np.ndarray]  # one (G,) a gallery draw, rows of the table
 
 
 class Block(NamedTuple):
@@ -68,34 +60,6 @@ class Search:
             if self.exclusion is not None:
                 excluded = self.exclusion(self.table, queries, self.gallery)
             yield Block(queries, similarity, excluded)
-
-
-def plan_search(
-    protocol: Protocol, table: pd.DataFrame, mode: str, settings: Evaluate, official: Path | None
-) -> SearchPlan:
-    """Return the queries and the gallery draws of `mode`.
-
-    `official` is the file of the official draws.
-
-    Raises:
-        ValueError: As `protocol.gallery_rows`; if no query has a match in the gallery; if
-            re-ranking asks for more neighbors than there are images.
-        FileNotFoundError: As `protocol.gallery_rows`.
-    """
-    queries = protocol.query_rows(table, mode)
-    galleries = [
-        protocol.gallery_rows(table, mode, trial, settings.shots, settings.draws, official)
-        for trial in range(min(settings.trials, protocol.draws))
-    ]
-    person = table["person"].to_numpy()
-    if not np.isin(person[queries], person[galleries[0]]).any():
-        raise ValueError(
-            f"mode {mode}: none of the {len(queries)} query images shows a person of the gallery"
-        )
-    if settings.rerank:
-        smallest = min(len(gallery) for gallery in galleries)
-        check_neighbours(settings.rerank_k1, settings.rerank_k2, len(queries) + smallest)
-    return SearchPlan(queries, galleries)
 
 
 def search_galleries(
@@ -193,7 +157,8 @@ def summary(scores: Sequence[RankingScores]) -> dict[str, float]:
 
 def mean_curve(scores: Sequence[RankingScores]) -> np.ndarray:
     """Return the CMC (20,), the mean over the gallery draws."""
-    return np.mean([score.cmc for score in scores], axis=0)
+    mean: np.ndarray = np.mean([score.cmc for score in scores], axis=0)
+    return mean
 
 
 def _reranked(queries: np.ndarray, gallery: np.ndarray, settings: Evaluate) -> np.ndarray:

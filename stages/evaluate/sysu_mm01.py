@@ -58,11 +58,13 @@ def excluded_pairs(query_cameras: np.ndarray, gallery_cameras: np.ndarray) -> np
     """Return (Q, G) bool: a query of camera 3 and a gallery image of camera 2."""
     from_camera_3 = np.asarray(query_cameras) == 3
     from_camera_2 = np.asarray(gallery_cameras) == 2
-    return from_camera_3[:, None] & from_camera_2
+    excluded: np.ndarray = from_camera_3[:, None] & from_camera_2
+    return excluded
 
 
 def _queries(table: pd.DataFrame, mode: str) -> np.ndarray:
-    return table.loc[table["split"] == "query", "row"].to_numpy(dtype=np.int64)
+    rows: np.ndarray = table.loc[table["split"] == "query", "row"].to_numpy(dtype=np.int64)
+    return rows
 
 
 def _candidates(table: pd.DataFrame, mode: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from stages.parts.images.store import create_pixels
+from stages.parts.images.store import create_pixels, seal
 from stages.parts.images.table import write_table
 from stages.parts.run.console import message, progress
 from stages.parts.run.files import whole_folder, write_csv
@@ -42,9 +42,10 @@ def build(
     Images with an EXIF orientation are turned if they are to be `upright`. If not, one line says
     how many there are.
 
-    pixels.npy  (N, height, width, 3) uint8, filled row by row, never held in memory
-    table.csv   the table
-    files.csv   row, bytes, sha256 of each raw file, from the same read as its pixels
+    pixels.npy   (N, height, width, 3) uint8, filled row by row, never held in memory
+    table.csv    the table
+    files.csv    row, bytes, sha256 of each raw file, from the same read as its pixels
+    hashes.json  the SHA-256 of these three files
 
     Raises:
         InputError: names the first bad image and the number of others.
@@ -60,6 +61,7 @@ def build(
         write_table(table, part / "table.csv")
         files = pd.DataFrame(records, columns=list(FileRecord._fields))
         write_csv(part / "files.csv", files[["row", "bytes", "sha256"]])
+        seal(part)
     if not upright:
         _warn_turned(root, paths, records)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from stages.parts.agreement import agreement
-from stages.parts.images.store import ImageStore
+from stages.parts.images.checks import check_training
+from stages.parts.images.store import HASHES, ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.domain_norm import keep_target
 from stages.parts.network.head import Embedder, build
@@ -16,7 +17,7 @@ from stages.parts.run.checkpoint import parameters
 from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
-from stages.parts.run.files import rounded, write_csv, write_json
+from stages.parts.run.files import file_hash, rounded, write_csv, write_json
 from stages.parts.run.settings import Device, Network, Spcl, Train
 from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import save_tensors
@@ -61,7 +62,7 @@ def main() -> None:
     network_settings = params.section(tree, "network", Network)
     device_settings = params.section(tree, "device", Device)
     device = open_device(device_settings)
-    data = _training_set(method.spcl.source, train.selection)
+    data = _training_set(method.spcl.source, train)
     for images in filter(None, (data.source, data.target)):
         images.store.keep(images.rows, device)
     start = _start(network_settings, method.seed)
@@ -86,13 +87,23 @@ def main() -> None:
         run = partial(run_epochs, checkpoint=checkpoint, on_epoch_end=on_epoch_end)
         result = find_labels(start, data, method, epochs, stored, run)
     labels = result.labels if train.setting == "unsupervised" else data.target.persons
-    _write_network(result.network, data, method, train.selection)
     _write_labels(labels, result.history, data)
+    _write_network(result.network, data, method, train)
     checkpoint.delete()
 
 
-def _training_set(source: str, selection: str) -> TrainingSet:
-    target = visible_images(ImageStore(TARGET), selection)
+def _training_set(source: str, train: Train) -> TrainingSet:
+    """Return the images of this stage. ValueError if `train` could not train on the target."""
+    store = ImageStore(TARGET)
+    check_training(
+        store.table,
+        str(TARGET / "table.csv"),
+        train.setting,
+        train.selection,
+        train.persons,
+        train.keep_outliers,
+    )
+    target = visible_images(store, train.selection)
     if source == "none":
         return TrainingSet(target, source=None)
     return TrainingSet(target, visible_images(ImageStore(SOURCE)))
@@ -117,12 +128,8 @@ def _epochs(settings: Spcl, train: Train, chosen: Network) -> int:
 
 
 def _inputs(chosen: Network) -> list[Path]:
-    """Return the files that a checkpoint belongs to.
-
-    The pixels are among them, because no table says their size and how they were resized.
-    """
-    files = [folder / name for folder in (TARGET, SOURCE) for name in ("pixels.npy", "table.csv")]
-    return files + weight_files(chosen.weights)
+    """Return the files that a checkpoint belongs to; the hashes stand for pixels and table."""
+    return [TARGET / HASHES, SOURCE / HASHES, *weight_files(chosen.weights)]
 
 
 def print_summary(figures: Figures, epochs: int) -> None:
@@ -146,8 +153,11 @@ def print_summary(figures: Figures, epochs: int) -> None:
     )
 
 
-def _write_network(network: Embedder, data: TrainingSet, method: Method, selection: str) -> None:
-    """Write the network without classifier, with the target's batch normalization."""
+def _write_network(network: Embedder, data: TrainingSet, method: Method, train: Train) -> None:
+    """Write the network without classifier, with the target's batch normalization.
+
+    Its facts say which images, labels and seed it belongs to, so that `train` notices others.
+    """
     tensors = {
         name: value
         for name, value in keep_target(network).state_dict().items()
@@ -158,7 +168,11 @@ def _write_network(network: Embedder, data: TrainingSet, method: Method, selecti
         "architecture": network.backbone.architecture,
         "height": method.spcl.height or height,
         "width": method.spcl.width or width,
-        "selection": selection,
+        "setting": train.setting,
+        "selection": train.selection,
+        "seed": method.seed,
+        "images": data.target.store.identity,
+        "labels": file_hash(LABELS),
     }
     save_tensors(NETWORK, tensors, facts)
 

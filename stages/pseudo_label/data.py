@@ -165,7 +165,7 @@ def joint_batches(
 
 
 def check(settings: Spcl, data: TrainingSet, epochs: int) -> None:
-    """Refuse parameters that do not fit the data or each other, before the first epoch.
+    """Refuse parameters that do not fit the data, before the first epoch.
 
     Args:
         settings: the section `spcl`.
@@ -186,7 +186,10 @@ def check(settings: Spcl, data: TrainingSet, epochs: int) -> None:
             )
         )
     if epochs > settings.warmup_epochs:
-        faults += _clustering_faults(settings, data.target)
+        for name in ("k1", "min_samples"):
+            value = getattr(settings, name)
+            problem = f"spcl.{name}: {value} exceeds the {_visible(data.target)}"
+            faults.append((value > len(data.target.rows), problem))
     for is_wrong, message in faults:
         if is_wrong:
             raise InputError(message)
@@ -195,30 +198,6 @@ def check(settings: Spcl, data: TrainingSet, epochs: int) -> None:
 def _visible(target: VisibleImages) -> str:
     table = target.store.folder / "table.csv"
     return f"{len(target.rows)} visible training images of {table}"
-
-
-def _clustering_faults(settings: Spcl, target: VisibleImages) -> list[tuple[bool, str]]:
-    """Return what `check` asks of the clustering: whether it is wrong, and the message."""
-    group = settings.statistics_group
-    low = settings.radius - settings.radius_gap
-    high = settings.radius + settings.radius_gap
-    return [
-        (
-            settings.k1 > len(target.rows),
-            f"spcl.k1: {settings.k1} neighbors exceed the {_visible(target)}",
-        ),
-        (settings.k2 > settings.k1, f"spcl.k2: {settings.k2} exceeds spcl.k1, {settings.k1}"),
-        (
-            not 0 < low <= high < 1,
-            f"spcl.radius: {settings.radius} ± {settings.radius_gap} (spcl.radius_gap) "
-            "is not between 0 and 1",
-        ),
-        (
-            group is not None and settings.batch % group > 0,
-            f"spcl.batch: {settings.batch} images do not divide into groups of {group} "
-            "(spcl.statistics_group)",
-        ),
-    ]
 
 
 def _source_faults(settings: Spcl, source: VisibleImages) -> list[tuple[bool, str]]:

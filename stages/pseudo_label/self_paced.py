@@ -93,7 +93,8 @@ def _distance(first: Integers, second: Integers) -> Floats:
     _, pair, pair_sizes = np.unique(a * len(size_b) + b, return_inverse=True, return_counts=True)
     intersection = pair_sizes[pair]
     union = size_a[a] + size_b[b] - intersection
-    return np.float32(1) - intersection.astype(np.float32) / union.astype(np.float32)
+    distance: Floats = np.float32(1) - intersection.astype(np.float32) / union.astype(np.float32)
+    return distance
 
 
 def _smallest(values: Floats, cluster: Integers, clusters: int) -> Floats:

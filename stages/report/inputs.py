@@ -185,7 +185,10 @@ def read_run(tree: dict[str, Any], sections: dict[str, Any]) -> Run:
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """Return the table of a CSV file. ValueError names the first of `columns` that it lacks."""
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # pandas' own message names no file
+        raise ValueError(f"{path}: {error}") from None
     for column in columns:
         if column not in table.columns:
             found = ", ".join(table.columns)
@@ -208,13 +211,23 @@ def read_embeddings(folder: Path, images: int) -> Embeddings | None:
     paths = folder / "rows.npy", folder / "embeddings.npy"
     if not all(path.is_file() for path in paths):
         return None
-    rows, values = (np.load(path, allow_pickle=False) for path in paths)
+    rows, values = (_read_array(path) for path in paths)
     if values.ndim != 2 or rows.shape != values.shape[:1]:
         shapes = f"{values.shape} for rows {rows.shape}"
         raise ValueError(f"{paths[1]}: {shapes}, expected (N, D) for (N,)")
     if len(rows) and (rows.min() < 0 or rows.max() >= images):
         raise ValueError(f"{paths[0]}: rows {rows.min()} to {rows.max()} of a table of {images}")
     return Embeddings(rows, values)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    """Return the array of a .npy file. ValueError names a file that is not whole."""
+    try:
+        with path.open("rb") as opened:
+            array: np.ndarray = np.lib.format.read_array(opened, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a whole array: {error}") from None
+    return array
 
 
 def read_comparison(path: Path) -> Comparison:

@@ -97,4 +97,5 @@ def _light(height: int, width: int, camera: Camera, random: Generator, world: Wo
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     sloped = gain * (1.0 + slope_y * y + slope_x * x)
     corners = 1.0 - camera.vignette * (0.5 * y * y + 0.5 * x * x)
-    return (sloped * corners).astype(np.float32)
+    light: np.ndarray = (sloped * corners).astype(np.float32)
+    return light

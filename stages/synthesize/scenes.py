@@ -56,7 +56,8 @@ def draw_scene(random: Generator, height: int, width: int, vegetation: float) ->
     rough = np.asarray(coarse.resize(image.size, Image.Resampling.BILINEAR))  # (H, 3W)
     first, last = random.uniform(0.85, 1.15, 2)
     light = np.linspace(first, last, 3 * width, dtype=np.float32)[None, :]  # (1, 3W)
-    return np.clip(scene * light[:, :, None] + rough[:, :, None], 0.0, 1.0)
+    lit: np.ndarray = np.clip(scene * light[:, :, None] + rough[:, :, None], 0.0, 1.0)
+    return lit
 
 
 def _surface(random: Generator, kind: str, place: str) -> Color:
@@ -149,7 +150,8 @@ def put_occluder(random: Generator, image: np.ndarray) -> np.ndarray:
     cover = np.asarray(shape, dtype=np.float32)[:, :, None] / 255.0  # (H, W, 1)
     tone = random.uniform(0.1, 0.6) * (1.0 + 0.15 * random.normal(size=channels))
     rough = random.normal(1.0, 0.06, (height, width, 1))
-    return image * (1.0 - cover) + cover * (tone * rough).astype(np.float32)
+    covered: np.ndarray = image * (1.0 - cover) + cover * (tone * rough).astype(np.float32)
+    return covered
 
 
 def _occluder(random: Generator, height: int, width: int) -> Image.Image:

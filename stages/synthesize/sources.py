@@ -102,7 +102,8 @@ def _numbers(random: Generator, settings: Synthesize, highest: int) -> list[int]
     """Draw each person's number in the data set, in random order."""
     count = settings.source_persons + _test_persons(settings)
     numbers = np.arange(1, max(highest, count) + 1)
-    return random.permutation(numbers)[:count].tolist()
+    drawn: list[int] = random.permutation(numbers)[:count].tolist()
+    return drawn
 
 
 def _sightings(random: Generator, settings: Synthesize, cameras: Sequence[int]) -> list[_Sighting]:

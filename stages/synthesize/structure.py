@@ -172,7 +172,7 @@ def _read_identities(path: Path, seen: set[int]) -> list[int]:
     if ids.dtype.kind not in "iu" or not ids.size:
         found = f"found {ids.dtype} {ids.shape}"
         raise InputError(f"{PARAMETER}: {path}: expected id, whole numbers of identities; {found}")
-    persons = np.unique(ids).tolist()
+    persons: list[int] = np.unique(ids).tolist()
     for person in persons:
         if person not in seen:
             raise InputError(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from stages.parts.images.store import ImageStore
+from stages.parts.images.store import HASHES, ImageStore
 from stages.parts.network.backbone import imagenet_weights
 from stages.parts.network.head import IdentityNetwork, build
 from stages.parts.run import params, seeds
@@ -15,7 +15,7 @@ from stages.parts.run.checkpoint import parameters
 from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
-from stages.parts.run.files import rounded, write_csv, write_json
+from stages.parts.run.files import file_hash, rounded, write_csv, write_json
 from stages.parts.run.settings import (
     Clusters,
     Den,
@@ -27,8 +27,8 @@ from stages.parts.run.settings import (
     Prototypes,
     Train,
 )
-from stages.parts.run.stage import run_stage
-from stages.parts.run.tensors import save_tensors
+from stages.parts.run.stage import InputError, run_stage
+from stages.parts.run.tensors import load_facts, require_facts, save_tensors
 from stages.parts.run.training import (
     Figures,
     load_state,
@@ -81,17 +81,18 @@ def main() -> None:
     device_settings = params.section(tree, "device", Device)
     device = open_device(device_settings)
     data = training_set(ImageStore(IMAGES), VISIBLE_LABELS, method.train)
+    check_origin(data, method)
     data.store.keep(np.concatenate([data.visible_rows, data.infrared_rows]), device)
     network = start_network(network_settings, data, method.seed)
     network.half_precision = uses_bfloat16(device, device_settings.precision)
     state = new_state(network, data, method, device)
 
-    # the input files are the same at every size of the images
+    # named, so that a message can say that a state is of images of another size
     size = Images(*data.store.pixels.shape[1:3])
     sections = (method.train, method.den, method.otla, method.pal)
     beyond = (method.clusters, method.prototypes)
     used = parameters((*sections, *beyond, network_settings, device_settings, size), method.seed)
-    inputs = [IMAGES / "files.csv", IMAGES / "table.csv", VISIBLE_LABELS, PSEUDO_LABEL_NETWORK]
+    inputs = [IMAGES / HASHES, VISIBLE_LABELS, PSEUDO_LABEL_NETWORK]
     checkpoint = open_checkpoint("train", used, inputs + weight_files(network_settings.weights))
     stored = load_state(checkpoint, method.train.epochs)
     if stored is not None:
@@ -110,6 +111,27 @@ def main() -> None:
     write_labels(state, data)
     write_figures(state, data, epoch)
     checkpoint.delete()
+
+
+def check_origin(data: TrainingSet, method: Method) -> None:
+    """Refuse images, visible labels or a seed that are not those of the pseudo-label network.
+
+    Raises:
+        InputError: names the file and what differs.
+    """
+    expected = {
+        "images": data.store.identity,
+        "seed": method.seed,
+        "setting": method.train.setting,
+        "selection": method.train.selection,
+    }
+    facts = load_facts(PSEUDO_LABEL_NETWORK)
+    require_facts(PSEUDO_LABEL_NETWORK, facts, expected, again="pseudo_label")
+    if facts.get("labels") != file_hash(VISIBLE_LABELS):
+        raise InputError(
+            f"{VISIBLE_LABELS} is not the file that was written with {PSEUDO_LABEL_NETWORK}; "
+            "run the stage pseudo_label again"
+        )
 
 
 def start_network(chosen: Network, data: TrainingSet, seed: int) -> IdentityNetwork:
@@ -167,6 +189,8 @@ def write_network(state: State, data: TrainingSet, selection: str) -> int:
         "width": width,
         "selection": selection,
         "epoch": epoch,
+        "images": data.store.identity,
+        "pseudo_label": file_hash(PSEUDO_LABEL_NETWORK),
     }
     save_tensors(NETWORK, kept, facts)
     return epoch

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.parts.images import augment
+from stages.parts.images.checks import check_training
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
 from stages.parts.run.console import progress
@@ -57,15 +58,20 @@ def training_set(store: ImageStore, labels_file: Path, settings: Train) -> Train
         settings: the section `train`.
 
     Raises:
+        ValueError: if nothing can be trained on the table (`check_training`).
         InputError: if the file does not fit the table, if there are too few labels for a batch,
-            or if an identity of the supervised setting has two labels or no infrared images.
+            or if an identity of the supervised setting has two labels.
     """
+    check_training(
+        store.table,
+        str(store.folder / "table.csv"),
+        settings.setting,
+        settings.selection,
+        settings.persons,
+        settings.keep_outliers,
+    )
     splits = training_splits(settings.selection)
-    rows = {modality: store.rows(splits, modality) for modality in ("visible", "infrared")}
-    for modality in rows:
-        if not len(rows[modality]):
-            raise InputError(f"{store.folder / 'table.csv'}: no {modality} training images")
-    visible, infrared = rows["visible"], rows["infrared"]
+    visible, infrared = store.rows(splits, "visible"), store.rows(splits, "infrared")
     labels = _read_labels(labels_file, visible, store.folder)
     labels, is_outlier = _outliers(labels, settings.keep_outliers)
     visible = visible[~is_outlier]
@@ -119,7 +125,8 @@ def _read_labels(path: Path, rows: np.ndarray, folder: Path) -> np.ndarray:
         )
     if table["label"].dtype != np.int64 or table["label"].min() < -1:
         raise InputError(f"{path}: column label holds something that is not a whole number from -1")
-    return table["label"].to_numpy()
+    labels: np.ndarray = table["label"].to_numpy()
+    return labels
 
 
 def _true_labels(
@@ -136,12 +143,6 @@ def _true_labels(
                 f"{path}: person {person} has two labels, train.setting supervised needs one a "
                 "person"
             )
-    without_infrared = np.setdiff1d(visible_persons, infrared_persons)
-    if len(without_infrared):
-        raise InputError(
-            f"person {without_infrared[0]} has visible training images only, train.setting "
-            "supervised needs both"
-        )
     return np.array([label_of[person] for person in infrared_persons.tolist()], dtype=np.int64)
 
 

@@ -46,7 +46,8 @@ class ModalityDiscriminator(nn.Module):
         hidden = self._drop(F.relu(self.first(features)), generator)  # (B, F // 2)
         hidden = self._drop(F.relu(self.second(hidden)), generator)  # (B, F // 2)
         logits = _at_least_float32(self.last(hidden))  # (B, 1)
-        return self.norm(logits).squeeze(1)
+        normalized: Tensor = self.norm(logits)
+        return normalized.squeeze(1)
 
     def _drop(self, x: Tensor, generator: Generator | None) -> Tensor:
         if not self.training or self.dropout == 0:

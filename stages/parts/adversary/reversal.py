@@ -36,7 +36,8 @@ def reverse_gradient(x: Tensor, coefficient: float) -> Tensor:
     >>> x.grad
     tensor([-0.5000, -0.5000])
     """
-    return _Reversal.apply(x, coefficient)
+    same: Tensor = _Reversal.apply(x, coefficient)
+    return same
 
 
 class _Reversal(torch.autograd.Function):

@@ -47,4 +47,5 @@ def cluster(similarity: csr_array, radius: float, min_samples: int = 4) -> NDArr
     starts = np.append(0, np.cumsum(sizes))  # (N + 1,)
     graph = csr_array((distances[order], columns[order], starts), shape=(count, count))
     search = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed", n_jobs=1)
-    return search.fit(graph).labels_.astype(np.int64)
+    labels: NDArray[np.int64] = search.fit(graph).labels_.astype(np.int64)
+    return labels

@@ -133,7 +133,8 @@ def _largest(values: Floats, count: int) -> Integers:
     row, column = np.nonzero(values >= lowest[:, None])  # `count` or more of each row
     order = np.lexsort((column, -values[row, column], row))
     starts = np.searchsorted(row, np.arange(len(values)))  # (b,)
-    return column[order[starts[:, None] + np.arange(count)]]
+    columns: Integers = column[order[starts[:, None] + np.arange(count)]]
+    return columns
 
 
 def _similarity(weights: csr_array, floor: float) -> csr_array:

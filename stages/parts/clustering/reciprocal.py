@@ -70,7 +70,8 @@ def pair_products(rows: Floats, pattern: csr_array) -> Floats:
         zeros = torch.zeros(pattern.nnz)
         places = torch.sparse_csr_tensor(starts, columns, zeros, size=pattern.shape)
         products = torch.sparse.sampled_addmm(places, dense, dense.T, beta=0)
-    return products.values().numpy()
+    values: Floats = products.values().numpy()
+    return values
 
 
 def neighbour_weights(expanded: csr_array, distances: Floats, closest: Integers) -> csr_array:

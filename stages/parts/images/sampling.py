@@ -63,7 +63,8 @@ def camera_aware_order(
 
     present = np.ones(rows.shape, dtype=bool)
     present[:, 1:] = (candidates > 0)[:, None]
-    return positions[rows[present]]
+    order_of_images: Integers = positions[rows[present]]
+    return order_of_images
 
 
 def endless_batches(draw: Callable[[], Integers], batch: int) -> Iterator[Integers]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 
+HASHES = "hashes.json"
+HASHED = ("pixels.npy", "table.csv", "files.csv")
 KEPT = 0.5  # the largest share of a GPU's free memory that kept images take
 UPLOADED = 1000  # images at a time, when they are kept
 
@@ -23,11 +27,23 @@ class ImageStore:
     """`pixels.npy` (N, H, W, 3) uint8, memory-mapped, and `table.csv` beside it.
 
     Images stay uint8 until they are on the device: a quarter of the bytes to move and to keep.
+    Opening a store compares its files with the hashes that `seal` wrote, at about 1 GB a second
+    (SYSU-MM01 at 288 × 144: 5.6 GB).
+
+    Attributes:
+        folder: where the files are.
+        table: see `check_table`.
+        pixels: the array.
+        identity: a hash of all files of the store; equal for equal content.
     """
 
     def __init__(self, folder: Path) -> None:
-        """ValueError if array and table do not fit, FileNotFoundError if one is missing."""
+        """ValueError if a file has changed or array and table do not fit.
+
+        FileNotFoundError if a file is missing.
+        """
         self.folder = folder
+        self.identity = _check_hashes(folder)
         self.table = read_table(folder / "table.csv")
         self.pixels: np.ndarray = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
         count, shape, kind = len(self.pixels), self.pixels.shape, self.pixels.dtype
@@ -46,7 +62,8 @@ class ImageStore:
         chosen = self.table["split"].isin(splits)
         if modality is not None:
             chosen &= self.table["modality"] == modality
-        return self.table.loc[chosen, "row"].to_numpy(dtype=np.int64)
+        rows: np.ndarray = self.table.loc[chosen, "row"].to_numpy(dtype=np.int64)
+        return rows
 
     def keep(self, rows: np.ndarray, device: torch.device) -> None:
         """Keep the images `rows` (N,) on a GPU, if there is room. A CPU reads the disk in any case.
@@ -80,6 +97,38 @@ class ImageStore:
             values = values.pin_memory().to(device, non_blocking=True)
         images = values if kept is None else kept[values]  # (B, H, W, 3)
         return images.permute(0, 3, 1, 2)  # (B, 3, H, W)
+
+
+def seal(folder: Path) -> None:
+    """Write `hashes.json`, the SHA-256 of each file of the store in `folder`."""
+    hashes = {name: _file_hash(folder / name) for name in HASHED}
+    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n")
+
+
+def _check_hashes(folder: Path) -> str:
+    """Compare the files of a store with `hashes.json`; return the hash of that file.
+
+    Raises:
+        ValueError: names the first file that is not the one that was sealed.
+        FileNotFoundError: if a file is missing.
+    """
+    again = "run the stage that prepares the images again"
+    path = folder / HASHES
+    try:
+        expected = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is not a JSON file of hashes; {again}") from None
+    for name in HASHED:
+        found = _file_hash(folder / name)
+        if found != expected.get(name):
+            sums = f"SHA-256 {found[:8]}…, expected {str(expected.get(name))[:8]}… ({HASHES})"
+            raise ValueError(f"{folder / name} has changed since it was written: {sums}; {again}")
+    return _file_hash(path)
+
+
+def _file_hash(path: Path) -> str:
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def create_pixels(path: Path, count: int, height: int, width: int) -> np.memmap:

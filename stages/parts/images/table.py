@@ -67,7 +67,11 @@ def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
 def read_table(path: Path) -> pd.DataFrame:
     """Read and check the table of a CSV file; a ValueError names the file and what is wrong."""
     text = {"path": "str", "modality": "str", "split": "str"}
-    return check_table(pd.read_csv(path, dtype=text, keep_default_na=False), str(path))
+    try:
+        table = pd.read_csv(path, dtype=text, keep_default_na=False)
+    except ValueError as error:  # pandas' own message names no file
+        raise ValueError(f"{path}: {error}") from None
+    return check_table(table, str(path))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -41,7 +41,8 @@ class DomainNorm(nn.Module):
             ValueError: if B does not divide into domains and groups.
         """
         if not self.training:
-            return self.target(images)
+            running: Tensor = self.target(images)  # by the running statistics
+            return running
         if self.source is None:
             return torch.cat(self._groups(self.target, images))
         if len(images) % 2:

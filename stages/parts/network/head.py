@@ -65,6 +65,8 @@ class Embedder(nn.Module):
                 found = "nothing" if stored is None else list(stored.shape)
                 problem = f"{name}: found {found}, expected {list(value.shape)}"
                 raise ValueError(f"stored network: {problem}")
+            if not stored.isfinite().all():
+                raise ValueError(f"stored network: {name} holds a value that is not finite")
             restored[name] = stored
         self.load_state_dict(restored, strict=False)
 
@@ -103,4 +105,5 @@ class IdentityNetwork(Embedder):
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits (B, C) of images (B, 3, H, W), without the necks of the levels."""
-        return self.classifier(self.neck(self.pooled(images)[-1]))
+        logits: Tensor = self.classifier(self.neck(self.pooled(images)[-1]))
+        return logits

@@ -254,7 +254,7 @@ def _identities_before(levels: np.ndarray, gallery: _Gallery, codes: np.ndarray)
     by_identity = np.take(levels, gallery.order, axis=1)  # (b, G)
     best = np.minimum.reduceat(by_identity, gallery.starts, axis=1)  # (b, I)
     targets = np.take_along_axis(best, codes[:, None], axis=1)  # (b, 1)
-    before = (best < targets).sum(axis=1)
+    before: np.ndarray = (best < targets).sum(axis=1)
     tied = (best == targets).sum(axis=1) > 1
     for row in np.flatnonzero(tied):  # another identity's best image has the same level
         same_level = gallery.codes[levels[row] == targets[row]]

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -80,13 +81,18 @@ def message(line: str) -> None:
         end_without_reader()
 
 
-def progress(items: Iterable[Any], what: str, unit: str, total: int | None = None) -> Iterable[Any]:
+def progress(
+    items: Iterable[Item], what: str, unit: str, total: int | None = None
+) -> Iterable[Item]:
     """Return `items` behind a bar with speed and estimated time left.
 
     The bar is silent when stderr is not a terminal.
     """
     silent = not sys.stderr.isatty()
-    return tqdm(items, desc=what, unit=unit, total=total, leave=False, disable=silent)
+    shown: Iterable[Item] = tqdm(
+        items, desc=what, unit=unit, total=total, leave=False, disable=silent
+    )
+    return shown
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from dvclive import Live
+from dvclive.live import Live
 
 
 class Log(Protocol):

@@ -19,21 +19,17 @@ def open_device(chosen: Device) -> torch.device:
     Matrix products are float32 in any case: losses, memory and transport need all their bits.
 
     Raises:
-        ValueError: for a name that torch does not know, or for a GPU that is not there.
+        ValueError: for a GPU that is not there.
     """
     torch.set_num_threads(chosen.threads)
     name = chosen.name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    where = f"params.yaml: device.name: {name!r}"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"{where} is not auto, cpu, cuda or cuda:<number>") from None
+    device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
-            raise ValueError(f"{where}, but {count} GPUs are here")
+            raise ValueError(f"params.yaml: device.name: {name!r}, but {count} GPUs are here")
         device = torch.device("cuda", device.index or 0)
         _fix_kernels(chosen.precision)
     return device

@@ -66,8 +66,14 @@ def append_line(path: Path, tree: Any, anew: bool = False) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the tree of a JSON file. FileNotFoundError if there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return the tree of a JSON file.
+
+    FileNotFoundError if there is no such file, ValueError if it is no JSON; both name it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON file: {error}") from None
 
 
 @contextmanager

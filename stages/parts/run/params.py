@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stages.parts.run import numerics
+from stages.parts.run import combinations, numerics
 from stages.parts.run.settings import DATASETS, PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS, Device
 from stages.parts.run.values import accepts_empty, read_value
 
@@ -43,7 +43,7 @@ class ParameterError(ValueError):
     """A parameter that is unknown, missing or out of range. The message names it."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """PyYAML with the numbers of YAML 1.2: `1e-05` is a float, as DVC writes and reads it."""
 
 
@@ -112,8 +112,9 @@ def check(tree: Any) -> Tree:
     _refuse_other("scale", tree["scale"], tree["profiles"])
     for scale, profile in tree["profiles"].items():
         _check_profile(scale, profile)
-    for name, kind in SECTIONS.items():
-        section(tree, name, kind)
+    sections: Tree = {name: section(tree, name, kind) for name, kind in SECTIONS.items()}
+    for fault in combinations.faults(tree["dataset"], sections):
+        raise ParameterError(f"{FILE}: {fault}")
     return tree
 
 
@@ -136,10 +137,7 @@ def section(tree: Tree, name: str, kind: type[Settings]) -> Settings:
             values[field.name] = read_value(value, hints[field.name])
         except ValueError as error:
             raise ParameterError(f"{FILE}: {place}.{field.name}: {error}") from None
-    try:
-        return kind(**values)
-    except ValueError as error:  # leaves that do not go together
-        raise ParameterError(f"{FILE}: {error}") from None
+    return kind(**values)
 
 
 def _places(tree: Tree, name: str) -> Iterator[tuple[str, Tree]]:

@@ -10,7 +10,16 @@ themselves. So a changed range runs no stage again.
 from dataclasses import dataclass
 from typing import Annotated
 
-from stages.parts.run.values import between, each_of, limits, more_than, one_of, positive, share
+from stages.parts.run.values import (
+    between,
+    each_of,
+    limits,
+    matching,
+    more_than,
+    one_of,
+    positive,
+    share,
+)
 
 DATASETS = ("sysu_mm01", "regdb", "llcm", "folder")
 RENDERED = ("sysu_mm01", "regdb", "llcm")
@@ -48,7 +57,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Device:
-    name: str  # auto | cpu | cuda | cuda:1 …
+    name: Annotated[
+        str, matching("auto, cpu, cuda or cuda:<number>", "auto|cpu|cuda(:[0-9]{1,3})?")
+    ]
     precision: Annotated[str, one_of("auto", "float32", "tf32", "bfloat16")]
     threads: Annotated[int, between(1, 1024)]
     numerics: Annotated[str, one_of("portable", "native")]

@@ -1,6 +1,7 @@
 """Which values a parameter accepts, and how one value is read by its annotated type."""
 
 import math
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -25,6 +26,11 @@ def each_of(*choices: str) -> Accepts:
         "a list of " + ", ".join(choices) + ", none twice",
         lambda value: bool(value) and set(value) <= set(choices) and len(set(value)) == len(value),
     )
+
+
+def matching(expected: str, pattern: str) -> Accepts:
+    """Accept a text that the regular expression `pattern` describes, in words `expected`."""
+    return Accepts(expected, lambda value: re.fullmatch(pattern, value) is not None)
 
 
 def between(low: float, high: float) -> Accepts:
@@ -103,4 +109,6 @@ def _typed(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise ValueError(f"{value!r} is not {names[kind]}")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"{value!r} holds a NUL character")
     return value

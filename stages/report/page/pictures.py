@@ -64,7 +64,9 @@ def hardest_queries(ranking: pd.DataFrame) -> np.ndarray:
     failed = first.assign(depth=depth).reset_index(drop=True)
     failed = failed.loc[failed["correct"] == 0]
     order = ["depth", "similarity", "query"]
-    return failed.sort_values(order, ascending=[False, False, True])["query"].to_numpy()
+    hardest = failed.sort_values(order, ascending=[False, False, True])
+    queries: np.ndarray = hardest["query"].to_numpy()
+    return queries
 
 
 def _strips(store: ImageStore, ranking: pd.DataFrame, queries: np.ndarray) -> str:
