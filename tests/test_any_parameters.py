@@ -18,7 +18,7 @@ from stages.parts.run.settings import SECTIONS
 from stages.parts.run.training import run_epochs
 from stages.pseudo_label import __main__ as pseudo_label
 from stages.synthesize.trees import LAYOUTS
-from stages.train import loop
+from stages.train import __main__ as train
 from tests import builders, tiny
 from tests.builders import parameters
 
@@ -116,6 +116,9 @@ CHOICES: dict[str, list[Any]] = {
     "spcl.flip": [0, 1],
     "spcl.pad": [0, 256],
     "spcl.erase": [0, 1],
+    "spcl.mixture": [0, 0.5, 1],
+    "spcl.gamma": [[1, 1], [0.5, 1.7]],
+    "train.objective": ["otla", "otla", "prototypes"],
     "train.setting": ["unsupervised", "semi-supervised", "supervised"],
     "train.steps": [1, 2, None],
     "train.epoch_multiplier": [1, 2],
@@ -135,6 +138,11 @@ CHOICES: dict[str, list[Any]] = {
     "train.grayscale": [0, 1],
     "train.flip": [0, 1],
     "train.erase": [0, 1],
+    "train.exchange": [0, 0.5],
+    "train.mixture": [0, 0.8],
+    "train.gamma": [[1, 1], [0.01, 10]],
+    "train.infrared_gamma": [[1, 1], [0.5, 2]],
+    "train.erase_channel": [0, 1],
     "train.keep_outliers": [False, True],
     "train.selection": ["last", "validation"],
     "den.enabled": [False, True],
@@ -146,6 +154,7 @@ CHOICES: dict[str, list[Any]] = {
     "den.dropout": [0, 0.99],
     "otla.assignment": ["transport", "argmax", "none"],
     "otla.delta": [0.01, 25, 1000],
+    "otla.rows": ["images", "clusters"],
     "otla.label_prior": ["uniform", "visible", "estimated"],
     "otla.prior_momentum": [0, 1],
     "otla.label_slack": [0, 0.3, 1000],
@@ -156,6 +165,20 @@ CHOICES: dict[str, list[Any]] = {
     "otla.predict_mode": ["eval", "train"],
     "otla.label_lag": [0, 1],
     "otla.infrared_from_epoch": [0, 1, 10_000],
+    "clusters.share": [0.1, 1],
+    "clusters.k1": [2, 6, 1000],
+    "clusters.k2": [1, 2],
+    "clusters.radius": [0.001, 0.55, 0.999],
+    "clusters.min_samples": [1, 2, 1000],
+    "prototypes.association": ["transport", "matching", "global", "none"],
+    "prototypes.views": [1, 2],
+    "prototypes.own_epochs": [0, 1, 10_000],
+    "prototypes.momentum": [0, 0.1, 1],
+    "prototypes.temperature": [0.01, 0.05, 10],
+    "prototypes.teacher_temperature": [0.01, 0.05, 10],
+    "prototypes.weight_own": [0, 1],
+    "prototypes.weight_unified": [0, 1],
+    "prototypes.weight_distillation": [0, 1],
     "pal.enabled": [False, True],
     "pal.weight": [0, 1],
     "pal.lambda_vr": [0, 1],
@@ -201,7 +224,7 @@ def draws(count: int = RUNS) -> Iterator[dict[str, Any]]:
 def run(changes: dict[str, Any], begun: list[str]) -> str | None:
     """Run the three stages; the line with which one ends early. `begun` gets what was trained."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (pseudo_label, loop):
+        for module in (pseudo_label, train):
             patch.setattr(module, "run_epochs", partial(_noted, begun, module.__name__))
         for name in tiny.STAGES:
             try:

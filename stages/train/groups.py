@@ -65,10 +65,14 @@ def clusters_of(
 ) -> np.ndarray:
     """Return the cluster (N,) int64 of unit rows (N, D) float32, -1 outside.
 
-    With `modality` (N,) the neighbours are balanced over modalities.
+    With `modality` (N,) the neighbours are balanced over modalities. Lists of neighbours are not
+    longer than there are images.
     """
+    count = 1 if modality is None else 2
+    fewest = len(embeddings) if modality is None else int(np.bincount(modality).min())
+    k1 = min(settings.k1, count * fewest)
+    k2 = min(settings.k2, k1 // count)
     with busy(f"train: clustering {len(embeddings)} images"):
         floor = max(0.0, 1 - settings.radius - 1e-3)
-        lists = settings.k1, settings.k2
-        similarity = jaccard_similarity(embeddings, *lists, floor=floor, modality=modality)
+        similarity = jaccard_similarity(embeddings, k1, k2, floor=floor, modality=modality)
         return cluster(similarity, settings.radius, settings.min_samples)

@@ -7,7 +7,7 @@ stage again. Its tables repeat names of other modules, which tests/test_wiring.p
 from collections.abc import Iterator
 from typing import Any
 
-from stages.parts.run.settings import Evaluate, Network, Spcl, Train
+from stages.parts.run.settings import Clusters, Evaluate, Network, Prototypes, Spcl, Train
 
 TWO_WAY = ("infrared_to_visible", "visible_to_infrared")
 MODES = {"sysu_mm01": ("all", "indoor"), "regdb": TWO_WAY, "llcm": TWO_WAY, "folder": TWO_WAY}
@@ -36,6 +36,7 @@ def faults(dataset: str, sections: dict[str, Any]) -> Iterator[str]:
             f"expected last, or one of the data sets {', '.join(WITH_VALIDATION)}"
         )
     yield from _evaluation_faults(dataset, sections["evaluate"], train)
+    yield from _prototype_faults(sections["clusters"], sections["prototypes"])
 
 
 def _network_faults(network: Network) -> Iterator[str]:
@@ -78,3 +79,18 @@ def _evaluation_faults(dataset: str, evaluate: Evaluate, train: Train) -> Iterat
     if evaluate.rerank and evaluate.rerank_k2 > evaluate.rerank_k1:
         problem = f"{evaluate.rerank_k2} exceeds evaluate.rerank_k1, {evaluate.rerank_k1}"
         yield f"evaluate.rerank_k2: {problem}"
+
+
+def _prototype_faults(clusters: Clusters, prototypes: Prototypes) -> Iterator[str]:
+    is_joint = prototypes.association == "global"
+    longest = clusters.k1 // 2 if is_joint else clusters.k1
+    if clusters.k2 > longest:
+        half = "half of " if is_joint else ""
+        yield f"clusters.k2: {clusters.k2} exceeds {half}clusters.k1, {clusters.k1}"
+    weights = (
+        prototypes.weight_own,
+        prototypes.weight_unified,
+        prototypes.weight_distillation,
+    )
+    if not any(weights):
+        yield "prototypes.weight_own: all three weights are 0, so that there is nothing to learn"

@@ -213,6 +213,7 @@ def _refuse_unknown(prefix: str, leaves: Any, known: Iterable[str]) -> None:
         if name in FORMER_KEYS:
             raise ParameterError(f"{FILE}: {name} is now {FORMER_KEYS[name]}")
         if key not in known:
+            name = name if name.isprintable() else repr(name)
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
             raise ParameterError(f"{FILE}: {name} is not a parameter{hint}")

@@ -179,7 +179,7 @@ class Clusters:
     share: Annotated[float, more_than(0, 1)]
     k1: Annotated[int, between(2, 1000)]
     k2: Annotated[int, between(1, 1000)]
-    radius: Annotated[float, share()]
+    radius: Annotated[float, between(0.001, 0.999)]
     min_samples: Annotated[int, between(1, 1000)]
 
 
