@@ -17,6 +17,7 @@ from experiments import runner, tables
 from experiments.plans import PLANS, SETTINGS, VARIANTS, Plan, variant
 from experiments.repository import Repository
 from experiments.runs import Run, changed, runs
+from experiments.schedule import default_jobs
 from stages.parts.run import params
 from stages.parts.run.console import end_without_reader
 from stages.parts.run.files import read_json, write_json
@@ -78,7 +79,8 @@ def _compare(
     def keep() -> None:
         write_json(path, tables.comparison(options.plan, plan, planned, results, origin))
 
-    is_complete = runner.run_all(wanted, results, repository, options.keep_going, keep)
+    jobs = options.jobs or default_jobs(planned[0].tree)
+    is_complete = runner.run_all(wanted, results, repository, jobs, options.keep_going, keep)
     if results:
         keep()
         print(f"\n{tables.text(read_json(path), options.markdown)}\n{path}")
@@ -101,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         default = ",".join(map(str, plan.values))
         seeds = f"number of values of {plan.varies}, or a list with commas; default {default}"
         options.add_argument("--seeds", type=partial(_values, plan), help=seeds)
+        at_once = "runs at once; default: one for each device.threads cores, one on a GPU"
+        options.add_argument("--jobs", type=_count, help=at_once)
         for flag, text in (
             ("--keep-going", "after a failed run go on with the next"),
             ("--dry", "print what would be run"),
@@ -122,6 +126,12 @@ def _add_changes(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "-S", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=text
     )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
 
 
 def _values(plan: Plan, text: str) -> tuple[int, ...]:

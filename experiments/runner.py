@@ -1,4 +1,4 @@
-"""One `dvc exp run` after the other, in a copy of the repository.
+"""One `dvc exp run` for each run, several at once, each in a copy of the repository.
 
 Finished experiments are kept, a failed one is named, and the work tree stays as it is.
 """
@@ -8,15 +8,20 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Event
 
+import yaml
 from tqdm import tqdm
 
 from experiments.repository import Repository
 from experiments.runs import Run, Tree
+from experiments.schedule import next_run, shared_part
 from experiments.workspace import Workspace
 from stages.parts.run import params
 from stages.parts.run.console import message
@@ -112,43 +117,52 @@ def run_all(
     runs: Sequence[Run],
     results: dict[str, Result],
     repository: Repository,
+    jobs: int,
     keep_going: bool,
     keep: Callable[[], None],
 ) -> bool:
-    """Run the experiments that `results` lacks, in order, and add them to it.
+    """Run the experiments that `results` lacks, `jobs` at once, and add them to it.
 
-    Each run prints a line; `keep` is called after each one that finished. Without `keep_going` the
-    first failure is the last run. Return whether no run failed. InputError if code or parameters
-    change meanwhile, since the rows would not compare.
+    Each run prints a line when it ends; `keep` is called after each one that finished. Without
+    `keep_going` none starts after a failure. Return whether no run failed. InputError if code or
+    parameters change meanwhile, since the rows would not compare.
     """
     state = repository.state()
-    has_failed = False
-    left = sum(run.name not in results for run in runs)
-    spent: list[float] = []
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    shared = {run.name: shared_part(run.tree, stages) for run in runs}
+    known = {shared[name] for name in results if name in shared}
+    waiting = [run for run in runs if run.name not in results]
+    jobs = min(jobs, len(waiting))
+    has_failed, stop = False, Event()
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(len(runs)))
-        workspace = stack.enter_context(Workspace(repository)) if left else None
-        for run in runs:
-            progress.begin(run.name)
-            if workspace is None or run.name in results:
-                progress.end("there already")
+        progress = stack.enter_context(Progress(runs, results, jobs))
+        free = [stack.enter_context(Workspace(repository, number)) for number in range(jobs)]
+        pool = stack.enter_context(ThreadPoolExecutor(max(1, jobs)))
+        stack.callback(stop.set)  # before the pool waits for its threads
+        on: dict[Future[Result], tuple[Run, Workspace]] = {}
+        while on or (waiting and not (has_failed and not keep_going)):
+            running = [shared[run.name] for run, _ in on.values()]
+            position = next_run(waiting, shared, known, running) if free else None
+            if position is not None and not (has_failed and not keep_going):
+                if repository.state() != state:
+                    raise InputError(CHANGED)
+                run, workspace = waiting.pop(position), free.pop()
+                progress.begin(run)
+                show = partial(progress.show, run, stop)
+                on[pool.submit(execute, workspace, run, show)] = run, workspace
                 continue
-            if repository.state() != state:
-                raise InputError(CHANGED)
-            started = time.monotonic()
-            left -= 1
-            failure = ""
-            try:
-                results[run.name] = execute(workspace, run, progress.show)
-                keep()
-            except RunError as error:
-                has_failed = True
-                failure = f"  FAILED: {error}; see {_log(run)}"
-            spent.append(time.monotonic() - started)
-            still = f"  about {duration(left * sum(spent) / len(spent))} left" if left else ""
-            progress.end(duration(spent[-1]) + (failure or still))
-            if failure and not keep_going:
-                break
+            for future in wait(on, timeout=1, return_when=FIRST_COMPLETED).done:
+                run, workspace = on.pop(future)
+                free.append(workspace)
+                failure = ""
+                try:
+                    results[run.name] = future.result()
+                    known.add(shared[run.name])
+                    keep()
+                except RunError as error:
+                    has_failed = True
+                    failure = f"  FAILED: {error}; see {_log(run)}"
+                progress.end(run, failure)
     return not has_failed
 
 
@@ -205,16 +219,25 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-class Progress:
-    """A line for each run, and on a terminal a moving one below: seconds, last line of the log."""
+class Stopped(BaseException):
+    """The comparison was interrupted; raised in the threads that run experiments."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.number = 0
-        self.name = ""
-        self.started = 0.0
+
+class Progress:
+    """A line for each run that ended, and on a terminal a moving one: what runs now."""
+
+    def __init__(self, runs: Sequence[Run], there: Collection[str], jobs: int) -> None:
+        self.numbers = {run.name: number for number, run in enumerate(runs, start=1)}
+        self.left = len(runs) - sum(run.name in there for run in runs)
+        self.jobs = jobs
+        self.started: dict[str, float] = {}
+        self.lines: dict[str, str] = {}
+        self.spent: list[float] = []
         silent = not sys.stderr.isatty()
         self.bar = tqdm(leave=False, disable=silent, bar_format="{desc}", dynamic_ncols=True)
+        for run in runs:
+            if run.name in there:
+                message(f"{self._title(run)}  there already")
 
     def __enter__(self) -> "Progress":
         return self
@@ -222,20 +245,33 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def begin(self, name: str) -> None:
-        """Start the line of the next run."""
-        self.number += 1
-        digits = len(str(self.total))
-        self.name = f"{self.number:>{digits}}/{self.total}  {name}"
-        self.started = time.monotonic()
-        self.show("")
+    def begin(self, run: Run) -> None:
+        """Note the start of a run."""
+        self.started[run.name] = time.monotonic()
+        self.lines[run.name] = ""
 
-    def show(self, line: str) -> None:
-        """Show what the run does now."""
-        seconds = duration(time.monotonic() - self.started)
-        self.bar.set_description_str(f"{self.name}  {seconds}  {line.strip()}")
+    def show(self, run: Run, stop: Event, line: str) -> None:
+        """Show what the runs do now. Stopped if `stop` is set."""
+        if stop.is_set():
+            raise Stopped
+        self.lines[run.name] = line.strip()
+        now = time.monotonic()
+        parts = [
+            f"{name}  {duration(now - self.started[name])}  {last}"
+            for name, last in list(self.lines.items())
+        ]
+        self.bar.set_description_str(" | ".join(parts))
 
-    def end(self, outcome: str) -> None:
-        """Print how the run ended."""
+    def end(self, run: Run, failure: str) -> None:
+        """Print how the run ended, and how long the others will take."""
+        self.lines.pop(run.name)
+        self.left -= 1
+        self.spent.append(time.monotonic() - self.started[run.name])
+        seconds = self.left * sum(self.spent) / len(self.spent) / self.jobs
+        still = f"  about {duration(seconds)} left" if self.left else ""
         self.bar.set_description_str("", refresh=False)
-        message(f"{self.name}  {outcome}")
+        message(f"{self._title(run)}  {duration(self.spent[-1])}{failure or still}")
+
+    def _title(self, run: Run) -> str:
+        digits = len(str(len(self.numbers)))
+        return f"{self.numbers[run.name]:>{digits}}/{len(self.numbers)}  {run.name}"

@@ -1,4 +1,4 @@
-"""The kept copy of the repository in which the runs of comparisons take place.
+"""The kept copies of the repository in which the runs of comparisons take place.
 
 `dvc exp run --temp` makes a new copy for each run, in which DVC checks out and hashes thousands of
 images again. Here the files stay from row to row, so DVC knows those that did not change. The copy
@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 from experiments.process import call_dvc
@@ -19,19 +20,23 @@ from experiments.runs import Run
 from stages.parts.run.files import LOGS, read_json, whole_folder
 from stages.parts.run.stage import InputError
 
-CLONE = Path(".dvc/tmp/comparisons")
+CLONES = Path(".dvc/tmp/comparisons")
 
 
 class Workspace:
     """A copy of HEAD with the uncommitted changes, as they are when it is opened.
 
+    Runs that are on at the same time have copies of different numbers.
+
     Raises:
         InputError: if another comparison runs in this repository.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    handing_over = Lock()  # two runs that end together do not write the user's repository together
+
+    def __init__(self, repository: Repository, number: int = 0) -> None:
         self.repository = repository
-        self.clone = CLONE.absolute()
+        self.clone = (CLONES / str(number)).absolute()
         self.folder = self.clone / git("rev-parse", "--show-prefix").strip()
 
     def __enter__(self) -> "Workspace":
@@ -97,7 +102,8 @@ class Workspace:
         if not self._git("for-each-ref", reference):
             return None
         quiet = ("--quiet", "--no-tags", "--no-write-fetch-head")
-        git("fetch", *quiet, str(self.clone), f"+{reference}:{reference}")
+        with self.handing_over:
+            git("fetch", *quiet, str(self.clone), f"+{reference}:{reference}")
         return self.repository.find(name)
 
     def _forget(self) -> None:

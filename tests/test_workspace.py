@@ -11,7 +11,7 @@ import pytest
 from dvc.repo import Repo
 
 from experiments.repository import Repository
-from experiments.workspace import CLONE, Workspace
+from experiments.workspace import CLONES, Workspace
 
 FILES = {
     "dvc.yaml": "stages: {}\n",
@@ -127,7 +127,7 @@ def test_a_copy_that_was_deleted_or_moved_with_the_repository_is_made_again(
 ) -> None:
     with Workspace(Repository()) as workspace:
         expected = seen(workspace.folder)
-    shutil.rmtree(CLONE)
+    shutil.rmtree(CLONES)
     with Workspace(Repository()) as workspace:
         assert seen(workspace.folder) == expected
     if (folder / ".git").is_dir():
