@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO
 
 # Signals that end DVC and the stage, and the seconds to wait for each: DVC puts its files in order.
-# Another Ctrl-C sends the next one.
 PATIENCE = ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 5))
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from experiments.repository import Repository
 from experiments.runs import Run, Tree
-from experiments.schedule import next_run, shared_part
+from experiments.schedule import next_run, shared_parts
 from experiments.workspace import Workspace
 from stages.parts.run import params
 from stages.parts.run.console import message
@@ -124,28 +124,39 @@ def run_all(
     """Run the experiments that `results` lacks, `jobs` at once, and add them to it.
 
     Each run prints a line when it ends; `keep` is called after each one that finished. Without
-    `keep_going` none starts after a failure. Return whether no run failed. InputError if code or
-    parameters change meanwhile, since the rows would not compare.
+    `keep_going` none starts after a failure. Return whether no run failed.
+
+    Raises:
+        InputError: if code or parameters change meanwhile, since the rows would not compare. The
+            runs that are on end first.
     """
     state = repository.state()
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    shared = {run.name: shared_part(run.tree, stages) for run in runs}
-    known = {shared[name] for name in results if name in shared}
+    shared = {run.name: shared_parts(run.tree, stages) for run in runs}
+    known = {part for name in results if name in shared for part in shared[name]}
     waiting = [run for run in runs if run.name not in results]
     jobs = min(jobs, len(waiting))
-    has_failed, stop = False, Event()
+    has_failed, has_changed, stop = False, False, Event()
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(runs, results, jobs))
-        free = [stack.enter_context(Workspace(repository, number)) for number in range(jobs)]
+        free: list[Workspace] = []
+        for number in range(jobs):
+            lock = free[0].lock if free else None
+            free.append(stack.enter_context(Workspace(repository, number, lock)))
         pool = stack.enter_context(ThreadPoolExecutor(max(1, jobs)))
         stack.callback(stop.set)  # before the pool waits for its threads
         on: dict[Future[Result], tuple[Run, Workspace]] = {}
-        while on or (waiting and not (has_failed and not keep_going)):
-            running = [shared[run.name] for run, _ in on.values()]
+        while True:
+            if has_changed or (has_failed and not keep_going):
+                waiting = []
+            if not waiting and not on:
+                break
+            running = [part for run, _ in on.values() for part in shared[run.name]]
             position = next_run(waiting, shared, known, running) if free else None
-            if position is not None and not (has_failed and not keep_going):
-                if repository.state() != state:
-                    raise InputError(CHANGED)
+            if position is not None:
+                has_changed = repository.state() != state
+                if has_changed:
+                    continue
                 run, workspace = waiting.pop(position), free.pop()
                 progress.begin(run)
                 show = partial(progress.show, run, stop)
@@ -157,12 +168,14 @@ def run_all(
                 failure = ""
                 try:
                     results[run.name] = future.result()
-                    known.add(shared[run.name])
+                    known |= {*shared[run.name]}
                     keep()
                 except RunError as error:
                     has_failed = True
                     failure = f"  FAILED: {error}; see {_log(run)}"
                 progress.end(run, failure)
+    if has_changed:
+        raise InputError(CHANGED)
     return not has_failed
 
 

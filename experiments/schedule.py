@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.runs import Run, Tree
 
-SHARED = ("synthesize", "prepare", "source", "pseudo_label")
+DATA = ("synthesize", "prepare", "source")
+LABELS = (*DATA, "pseudo_label")
 GPU = Path("/dev/nvidia0")
 
 
@@ -23,29 +24,33 @@ def default_jobs(tree: Tree, gpu: Path = GPU) -> int:
     return max(1, len(os.sched_getaffinity(0)) // int(tree["device"]["threads"]))
 
 
-def shared_part(tree: Tree, stages: Mapping[str, Any]) -> str:
-    """Return what the stages before `train` depend on, as text.
+def shared_parts(tree: Tree, stages: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what the stages of the data, and all stages before `train`, depend on, as texts.
 
-    Runs with equal texts share these stages: DVC computes them once, if not both compute at once.
+    Runs with an equal text share these stages: DVC computes them once, if not both compute at once.
 
     Args:
         tree: the parameters of a run.
         stages: those of dvc.yaml.
     """
+    return _part(tree, stages, DATA), _part(tree, stages, LABELS)
+
+
+def _part(tree: Tree, stages: Mapping[str, Any], names: Sequence[str]) -> str:
     values = {}
-    for stage in SHARED:
+    for stage in names:
         for name in stages.get(stage, {}).get("params", ()):
             path = name.replace("${scale}", tree["scale"]).replace("${dataset}", tree["dataset"])
             node: Any = tree
             for key in path.split("."):
                 node = node.get(key) if isinstance(node, dict) else None
             values[path] = node
-    return json.dumps(values, sort_keys=True, default=str)
+    return json.dumps([names, values], sort_keys=True, default=str)
 
 
 def next_run(
     waiting: Sequence[Run],
-    shared: Mapping[str, str],
+    shared: Mapping[str, tuple[str, ...]],
     known: Collection[str],
     running: Collection[str],
 ) -> int | None:
@@ -55,12 +60,11 @@ def next_run(
 
     Args:
         waiting: the runs that are left, in order.
-        shared: the shared part of each run, by its name.
+        shared: the shared parts of each run, by its name.
         known: shared parts of runs that have finished.
         running: shared parts of runs that are on.
     """
     for position, run in enumerate(waiting):
-        part = shared[run.name]
-        if part in known or part not in running:
+        if all(part in known or part not in running for part in shared[run.name]):
             return position
     return None

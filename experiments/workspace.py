@@ -34,21 +34,18 @@ class Workspace:
 
     handing_over = Lock()  # two runs that end together do not write the user's repository together
 
-    def __init__(self, repository: Repository, number: int = 0) -> None:
+    def __init__(
+        self, repository: Repository, number: int = 0, lock: IO[str] | None = None
+    ) -> None:
         self.repository = repository
+        self.lock = lock  # that of the first copy, for the others of the same comparison
         self.clone = (CLONES / str(number)).absolute()
         self.folder = self.clone / git("rev-parse", "--show-prefix").strip()
 
     def __enter__(self) -> "Workspace":
         self.clone.parent.mkdir(parents=True, exist_ok=True)
-        self.lock: IO[str] = self.clone.with_suffix(".lock").open("w", encoding="utf-8")
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.lock.close()
-            raise InputError(
-                "another comparison runs in this repository; wait for its end"
-            ) from None
+        if self.lock is None:
+            self.lock = _locked(CLONES.absolute().with_suffix(".lock"))
         self.tree = self.repository.work_tree()
         if not self.clone.exists():
             with whole_folder(self.clone) as part:
@@ -64,7 +61,8 @@ class Workspace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.lock.close()
+        if self.lock is not None:
+            self.lock.close()
 
     def reset(self) -> None:
         """Put all tracked files back, whatever a run left."""
@@ -83,6 +81,7 @@ class Workspace:
         """
         self._forget()
         self._git("checkout", "--quiet", self.tree, "--", str(self.folder / "params.yaml"))
+        assert self.lock is not None  # the copy is open
         code = call_dvc(run.command, self.folder, output, tick, self.lock)
         if code:
             self.reset()
@@ -128,3 +127,14 @@ class Workspace:
         with Config(str(self.folder / ".dvc")).edit("local") as config:
             config.update(local)
             config["cache"]["dir"] = RelPath(cache)  # DVC writes ASCII only; a path may have more
+
+
+def _locked(path: Path) -> IO[str]:
+    """Return the open file `path`, which one process at a time may lock; InputError if one has."""
+    lock = path.open("w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise InputError("another comparison runs in this repository; wait for its end") from None
+    return lock

@@ -496,7 +496,7 @@ def test_a_comparison_stops_at_a_failure_and_goes_on_there(
     path = folder / "metrics/comparisons/trials.json"
     (folder / "broken").touch()
     for extra, ran, trials in (([], 2, [1]), (["--keep-going"], 2, [1, 3])):
-        assert main(["trials", "--seeds", "3", *extra]) == 1
+        assert main(["trials", "--seeds", "3", "--jobs", "1", *extra]) == 1
         said = capsys.readouterr().out
         assert "FAILED: error in evaluate: told to; see logs/experiments/trials-full-t2.log" in said
         assert said.count("there already") == trials.index(trials[-1])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from experiments.plans import PLANS
 from experiments.runs import Run, runs
-from experiments.schedule import default_jobs, next_run, shared_part
+from experiments.schedule import default_jobs, next_run, shared_parts
 from tests.builders import ROOT, TREE
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -28,29 +28,30 @@ def test_every_run_starts_once_and_nothing_shared_is_computed_twice_at_once(
 ) -> None:
     """A machine that ends one of its runs at each step, whichever `ends` says."""
     waiting, shared = planned(), {}
-    shared = {run.name: shared_part(run.tree, STAGES) for run in waiting}
+    shared = {run.name: shared_parts(run.tree, STAGES) for run in waiting}
     names = [run.name for run in waiting]
     known: set[str] = set()
     on: list[str] = []
     started: list[str] = []
     for choice in ends:
         while len(on) < jobs:
-            position = next_run(waiting, shared, known, [shared[name] for name in on])
+            running = [part for name in on for part in shared[name]]
+            position = next_run(waiting, shared, known, running)
             if position is None:
                 break
             name = waiting.pop(position).name
             on.append(name)
             started.append(name)
-            computing = [shared[each] for each in on if shared[each] not in known]
+            computing = [part for each in on for part in shared[each] if part not in known]
             assert len(set(computing)) == len(computing)
         if on:
-            known.add(shared[on.pop(choice % len(on))])
+            known |= {*shared[on.pop(choice % len(on))]}
     assert sorted(started) == sorted(names)
 
 
 def test_one_job_keeps_the_order() -> None:
     waiting = planned()
-    shared = {run.name: shared_part(run.tree, STAGES) for run in waiting}
+    shared = {run.name: shared_parts(run.tree, STAGES) for run in waiting}
     assert next_run(waiting, shared, set(), []) == 0
 
 
@@ -76,7 +77,7 @@ def changed(**leaves: Any) -> dict[str, Any]:
 def test_what_is_shared_is_what_the_stages_before_train_read(
     leaves: dict[str, Any], is_shared: bool
 ) -> None:
-    same = shared_part(changed(**leaves), STAGES) == shared_part(TREE, STAGES)
+    same = shared_parts(changed(**leaves), STAGES)[1] == shared_parts(TREE, STAGES)[1]
     assert same == is_shared
 
 
