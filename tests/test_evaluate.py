@@ -23,6 +23,7 @@ from stages.parts.clustering.rerank import reranked_distance
 from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore, create_pixels, seal
 from stages.parts.images.table import read_table, write_table
+from stages.parts.network.backbone import Extras
 from stages.parts.network.head import Embedder, build
 from stages.parts.retrieval import index
 from stages.parts.retrieval.index import inner_product_blocks
@@ -272,6 +273,52 @@ def test_embeddings_that_are_kept(project, features):
     np.testing.assert_array_equal(rows, expected_rows)
     np.testing.assert_allclose(values, expected, rtol=0, atol=2e-5)
     assert json.loads(Path("data/rankings/protocol.json").read_text())["features"] == features
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_network_of_two_streams_gets_each_modality_in_its_own(project, flip):
+    """With the stems exchanged, and the modalities too, the embeddings stay what they were."""
+    project("sysu_mm01", flip=flip, batch=7)
+    extras = Extras(two_stream=True)
+    network = build(Embedder, 1, "narrow", extras)
+    with torch.no_grad():
+        network.backbone.infrared_stem.conv1.weight.mul_(-1)
+    tensors = network.state_dict()
+    stem = {name for name in tensors if "infrared_stem." in name}
+    other = {name.replace("infrared_stem.", ""): tensors[name].clone() for name in stem}
+    exchanged = other | {name: tensors[name.replace("infrared_stem.", "")] for name in stem}
+
+    def values(change, facts):
+        save_network("models/network.safetensors", 1, facts=facts, **change)
+        stage.main()
+        return np.load("data/rankings/embeddings.npy")
+
+    first = values(tensors, extras.facts())
+    second = values(dict(tensors) | exchanged, extras.facts())
+    as_visible = values(tensors, {})
+    as_infrared = values(dict(tensors) | other, {})
+    table = read_table(Path("data/images/target/table.csv"))
+    rows = np.load("data/rankings/rows.npy")
+    infrared = (table["modality"].to_numpy()[rows] == "infrared")[:, None]
+    assert 0 < infrared.mean() < 1
+    expected = np.where(infrared, as_infrared, as_visible)
+    np.testing.assert_allclose(first, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        second, np.where(infrared, as_visible, as_infrared), rtol=0, atol=1e-6
+    )
+    assert not np.isclose(as_visible, as_infrared).all(1).any()
+
+
+def test_a_network_with_extras_is_built_with_them(project):
+    project("llcm")
+    extras = Extras("gem", non_local=True)
+    tensors = build(Embedder, 1, "narrow", extras).state_dict()
+    save_network("models/network.safetensors", 1, facts=extras.facts(), **tensors)
+    stage.main()
+    pooled = np.load("data/rankings/embeddings.npy")
+    save_network("models/network.safetensors", 1, **tensors)
+    stage.main()
+    assert not np.allclose(np.load("data/rankings/embeddings.npy"), pooled, atol=1e-3)
 
 
 def test_blocks_of_queries_change_nothing(project, monkeypatch):

@@ -35,12 +35,12 @@ def test_one_entry_in_the_table_is_a_new_backbone(monkeypatch: pytest.MonkeyPatc
     """Also one that is no ResNet: it has two levels and none of torchvision's names."""
 
     class Patches(backbone.Backbone):
-        def __init__(self, architecture: str) -> None:
-            super().__init__(architecture)
+        def __init__(self, architecture: str, extras: backbone.Extras) -> None:
+            super().__init__(architecture, extras)
             self.patches = nn.Conv2d(3, 8, 16, stride=16)
             self.mixing = nn.Conv2d(8, 12, 1)
 
-        def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        def levels(self, images: Tensor, visible: int | None = None) -> tuple[Tensor, ...]:
             patches = self.patches(images)
             return patches, self.mixing(patches)
 

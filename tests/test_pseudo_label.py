@@ -570,7 +570,9 @@ def test_another_size_of_the_network_input(project, finished, monkeypatch):
     shapes = set()
     forward = Embedder.forward
     monkeypatch.setattr(
-        Embedder, "forward", lambda self, x: (shapes.add(tuple(x.shape[1:])), forward(self, x))[1]
+        Embedder,
+        "forward",
+        lambda self, x, visible=None: (shapes.add(tuple(x.shape[1:])), forward(self, x))[1],
     )
     project(spcl={"height": 48, "warmup_epochs": 1, "epochs": 1})
     stage.main()

@@ -12,7 +12,7 @@ from experiments.plans import VARIANTS
 from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import read_table
-from stages.parts.network.head import IdentityNetwork
+from stages.parts.network.head import Embedder, IdentityNetwork
 from stages.parts.run import params
 from stages.parts.run.checkpoint import Checkpoint
 from stages.parts.run.settings import ASSOCIATIONS
@@ -27,6 +27,9 @@ from tests.test_train import IMAGES, PERSONS, TABLE, Project
 CLUSTERS = {"otla__rows": "clusters", "clusters__k1": 4, "clusters__k2": 2, "clusters__radius": 0.6}
 
 PROTOTYPES = CLUSTERS | {"train__objective": "prototypes", "prototypes__own_epochs": 1}
+
+
+EXTRAS = {"network__pooling": "gem", "network__two_stream": True, "network__non_local": True}
 
 
 @pytest.fixture
@@ -260,6 +263,8 @@ def test_prototypes_train_with_every_association(project, association, setting):
         CLUSTERS | {"train__mixture": 0.8, "train__gamma": [0.5, 1.7]},
         PROTOTYPES | {"otla__label_prior": "estimated", "prototypes__views": 2},
         PROTOTYPES | {"prototypes__association": "global", "clusters__share": 0.5},
+        PROTOTYPES | EXTRAS,
+        EXTRAS,
     ],
     ids=str,
 )
@@ -280,6 +285,64 @@ def test_every_state_survives_an_interruption(project, monkeypatch, changes):
             project.run(**changes)
     train.main()
     assert project.outputs() == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        CLUSTERS,
+        {"otla__predict_mode": "train", "otla__predict": "visited"},
+        PROTOTYPES | {"prototypes__views": 2},
+        PROTOTYPES | {"prototypes__association": "global"},
+    ],
+    ids=str,
+)
+def test_the_network_is_told_which_images_are_infrared(project, monkeypatch, changes):
+    """In training, embedding, predicting, validation and figures; infrared pictures are gray."""
+    hold_out(project)
+    calls = []
+    pooled = Embedder.pooled
+
+    def checked(network, images, visible=None):
+        # the same gray in all channels, before each channel was normalized
+        black, white = normalize(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+        shades = (images - black) / (white - black)
+        is_gray = (shades.amax(1) - shades.amin(1) < 1e-3).flatten(1).all(1)
+        first = len(images) if visible is None else visible
+        assert is_gray.tolist() == [place >= first for place in range(len(images))]
+        calls.append(0 < first < len(images))
+        return pooled(network, images, visible)
+
+    monkeypatch.setattr(Embedder, "pooled", checked)
+    project.run(
+        **changes,
+        network__two_stream=True,
+        train__selection="validation",
+        train__grayscale=0.0,
+        train__erase=0.0,
+    )
+    assert calls.count(True) == 6  # the steps of three epochs
+    assert calls.count(False) >= 9
+
+
+def test_the_streams_part_in_training_and_the_file_says_so(project):
+    project.run(**EXTRAS)
+    tensors, facts = load_tensors(train.NETWORK)
+    named = {name.removeprefix("network__"): value for name, value in EXTRAS.items()}
+    assert facts.items() >= named.items()
+    for name in ("conv1.weight", "bn1.running_mean"):
+        visible, infrared = tensors[f"backbone.{name}"], tensors[f"backbone.infrared_stem.{name}"]
+        assert not torch.isclose(visible, infrared).all()
+    assert tensors["backbone.pool.exponent"].item() != 3
+    assert tensors["backbone.non_local.1.0.norm.weight"].any()
+
+
+def test_the_schedule_of_the_rate_starts_again_with_the_second_stage(project):
+    changes = PROTOTYPES | {"train__epochs": 5, "train__milestones": [1], "train__decay": 0.1}
+    changes |= {"prototypes__own_epochs": 2}
+    for restart, rates in ((True, [1, 0.1, 1, 0.1, 0.1]), (False, [1, 0.1, 0.1, 0.1, 0.1])):
+        project.run(**changes, prototypes__restart_rate=restart)
+        np.testing.assert_allclose(project.epochs()["learning_rate"], np.multiply(rates, 0.01))
 
 
 # Selection
@@ -331,7 +394,7 @@ def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
     person = torch.tensor(store.table["person"].to_numpy())
     rows = iter([store.rows("val", "infrared"), store.rows("val", "visible")])
     one_hot = torch.eye(100)
-    monkeypatch.setattr(validation, "embed", lambda network, batches: one_hot[person[next(rows)]])
+    monkeypatch.setattr(validation, "embed", lambda *_, **__: one_hot[person[next(rows)]])
     assert validation.validation_map(IdentityNetwork("narrow", 2), store) == 1.0
 
 

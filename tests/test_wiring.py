@@ -10,6 +10,7 @@ import yaml
 from stages.evaluate.protocols import PROTOCOLS
 from stages.parts.assignment.transport import SOLVERS
 from stages.parts.network.backbone import ARCHITECTURES
+from stages.parts.network.pooling import POOLINGS
 from stages.parts.run import combinations, rendered, settings
 from stages.parts.run.settings import PROFILE_OF_ALL, PROFILE_OF_ONE, SECTIONS
 from stages.prepare.readers import SOURCES, TARGETS
@@ -240,6 +241,7 @@ def test_no_file_is_read_or_written_in_the_encoding_of_the_locale(folder: str) -
 def test_tables_and_settings_have_the_same_names() -> None:
     """A name that settings.py accepts and no table has would fail after hours."""
     assert set(ARCHITECTURES) == set(settings.ARCHITECTURES)
+    assert set(POOLINGS) == set(settings.POOLINGS)
     assert {*ASSIGNMENTS, "none"} == set(settings.ASSIGNMENTS)
     assert set(SOLVERS) == set(settings.SOLVERS)
     assert {*SOURCES, "none"} == set(settings.SOURCES)

@@ -1,6 +1,6 @@
 """A stored network and the test images → embeddings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from torch.nn import functional
 from stages.evaluate.score import Embeddings
 from stages.parts.images.augment import normalize, resize
 from stages.parts.images.store import ImageStore
+from stages.parts.network.backbone import Extras
 from stages.parts.network.embed import gather
 from stages.parts.network.head import Embedder
 from stages.parts.run.console import progress
@@ -61,7 +62,7 @@ def open_network(path: Path, split: str, origin: dict[str, Any], stage: str) -> 
         )
     architecture = facts["architecture"]
     try:
-        network = Embedder(architecture)
+        network = Embedder(architecture, Extras.of(facts))
         network.restore(tensors)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
@@ -77,7 +78,8 @@ def embed_images(
 ) -> Embeddings:
     """Return the embeddings of the images `rows` (N,) of the store.
 
-    With `evaluate.flip` the features of an image and of its mirror image are averaged.
+    With `evaluate.flip` the features of an image and of its mirror image are averaged. A network of
+    two streams gets the visible and the infrared images one after the other.
 
     Raises:
         InputError: Names the first image whose output is not finite.
@@ -86,17 +88,10 @@ def embed_images(
     network = stored.network.to(place)
     network.half_precision = uses_bfloat16(place, device.precision)
     embed = network if settings.features == "after" else partial(_features_before_neck, network)
-
-    def batches() -> Iterator[Tensor]:
-        starts = range(0, len(rows), settings.batch)
-        for start in progress(starts, f"images through {stored.path.name}", "batch"):
-            images = store.batch(rows[start : start + settings.batch], place)
-            yield normalize(resize(images.float(), stored.height, stored.width))  # (B, 3, H, W)
-
-    values = gather(network, embed, batches())  # (N, D)
-    if settings.flip:
-        mirrored = gather(network, embed, (images.flip(3) for images in batches()))
-        values = functional.normalize(values + mirrored)
+    values = torch.empty(len(rows), network.backbone.sizes[-1])  # (N, D)
+    for positions, visible in _streams(network, store, rows):
+        batches = partial(_batches, stored, store, rows[positions], settings.batch, place)
+        values[positions] = _features(network, partial(embed, visible=visible), batches, settings)
     not_finite = ~torch.isfinite(values).all(1)  # (N,)
     if not_finite.any():
         first = int(not_finite.nonzero()[0])
@@ -105,6 +100,44 @@ def embed_images(
     return Embeddings(rows, values.numpy())
 
 
-def _features_before_neck(network: Embedder, images: Tensor) -> Tensor:
+def _streams(
+    network: Embedder, store: ImageStore, rows: np.ndarray
+) -> list[tuple[np.ndarray, int | None]]:
+    """Return which of the images `rows` (N,) go through together: their positions (n,), `visible`.
+
+    All do in a network of one stream.
+    """
+    if not network.backbone.extras.two_stream:
+        return [(np.arange(len(rows)), None)]
+    is_infrared = store.table["modality"].to_numpy()[rows] == "infrared"
+    streams = ((np.flatnonzero(~is_infrared), None), (np.flatnonzero(is_infrared), 0))
+    return [(positions, visible) for positions, visible in streams if len(positions)]
+
+
+def _batches(
+    stored: StoredNetwork, store: ImageStore, rows: np.ndarray, size: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield the images `rows` in the size that the network takes, in batches (size, 3, H, W)."""
+    starts = range(0, len(rows), size)
+    for start in progress(starts, f"images through {stored.path.name}", "batch"):
+        images = store.batch(rows[start : start + size], device)
+        yield normalize(resize(images.float(), stored.height, stored.width))
+
+
+def _features(
+    network: Embedder,
+    embed: Callable[[Tensor], Tensor],
+    batches: Callable[[], Iterator[Tensor]],
+    settings: Evaluate,
+) -> Tensor:
+    """Return the features (N, D) of all batches; with `evaluate.flip`, of mirror images too."""
+    values = gather(network, embed, batches())
+    if settings.flip:
+        mirrored = gather(network, embed, (images.flip(3) for images in batches()))
+        values = functional.normalize(values + mirrored)
+    return values
+
+
+def _features_before_neck(network: Embedder, images: Tensor, visible: int | None) -> Tensor:
     """Return the pooled features (B, D) as unit rows, without the batch-norm neck."""
-    return functional.normalize(network.pooled(images)[-1])
+    return functional.normalize(network.pooled(images, visible)[-1])

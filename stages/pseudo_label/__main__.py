@@ -9,7 +9,7 @@ import pandas as pd
 from stages.parts.agreement import agreement
 from stages.parts.images.checks import check_training
 from stages.parts.images.store import HASHES, ImageStore
-from stages.parts.network.backbone import imagenet_weights
+from stages.parts.network.backbone import Extras, imagenet_weights
 from stages.parts.network.domain_norm import keep_target
 from stages.parts.network.head import Embedder, build
 from stages.parts.run import params, seeds
@@ -110,9 +110,13 @@ def _training_set(source: str, train: Train) -> TrainingSet:
 
 
 def _start(chosen: Network, seed: int) -> Embedder:
-    """Return the network before the first epoch. InputError if `network.weights` does not fit."""
+    """Return the network before the first epoch. InputError if `network.weights` does not fit.
+
+    It has one stream, because this stage sees visible images only.
+    """
     weights_seed = seeds.derive(seed, "pseudo_label", "weights")
-    network = build(Embedder, weights_seed, chosen.architecture)
+    extras = Extras(pooling=chosen.pooling, non_local=chosen.non_local)
+    network = build(Embedder, weights_seed, chosen.architecture, extras)
     load_weights(network, chosen.weights, partial(imagenet_weights, chosen.architecture))
     return network
 
@@ -173,6 +177,7 @@ def _write_network(network: Embedder, data: TrainingSet, method: Method, train: 
         "seed": method.seed,
         "images": data.target.store.identity,
         "labels": file_hash(LABELS),
+        **network.backbone.extras.facts(),
     }
     save_tensors(NETWORK, tensors, facts)
 

@@ -71,7 +71,9 @@ def open_state(
     The network is that of `start`, on its device, without a classifier. If there is no stored
     state, the network fills the memory, and no image has a label.
     """
-    network = build(Embedder, 0, start.backbone.architecture)  # any seed: weights are replaced
+    backbone = start.backbone
+    # any seed: weights are replaced
+    network = build(Embedder, 0, backbone.architecture, backbone.extras)
     network.restore(start.state_dict())
     network.half_precision = start.half_precision
     if phase == SPCL:

@@ -50,8 +50,9 @@ def open_state(
     The network is `start`, on its device, with a classifier of the source's classes.
     """
     seed = seeds.derive(method.seed, "pseudo_label", "classifier")
-    architecture = start.backbone.architecture
-    network = build(IdentityNetwork, seed, architecture, data.source_classes)
+    backbone = start.backbone
+    classes = data.source_classes
+    network = build(IdentityNetwork, seed, backbone.architecture, classes, backbone.extras)
     network.restore(start.state_dict())
     network.half_precision = start.half_precision
     network.to(start.neck.weight.device).to(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from stages.parts.images.store import HASHES, ImageStore
-from stages.parts.network.backbone import imagenet_weights
+from stages.parts.network.backbone import Extras, imagenet_weights
 from stages.parts.network.head import IdentityNetwork, build
 from stages.parts.run import params, seeds
 from stages.parts.run.checkpoint import parameters
@@ -140,7 +140,8 @@ def start_network(chosen: Network, data: TrainingSet, seed: int) -> IdentityNetw
     It starts from the pseudo-label network, or from what `network.weights` names.
     """
     weights_seed = seeds.derive(seed, "train", "weights")
-    network = build(IdentityNetwork, weights_seed, chosen.architecture, data.classes)
+    extras = Extras(chosen.pooling, chosen.two_stream, chosen.non_local)
+    network = build(IdentityNetwork, weights_seed, chosen.architecture, data.classes, extras)
     if chosen.start == "pseudo_label":
         restore(network, PSEUDO_LABEL_NETWORK)
     else:
@@ -191,6 +192,7 @@ def write_network(state: State, data: TrainingSet, selection: str) -> int:
         "epoch": epoch,
         "images": data.store.identity,
         "pseudo_label": file_hash(PSEUDO_LABEL_NETWORK),
+        **state.network.backbone.extras.facts(),
     }
     save_tensors(NETWORK, kept, facts)
     return epoch

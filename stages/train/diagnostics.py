@@ -1,5 +1,7 @@
 """Figures for people to look at. No training step and no choice uses them."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -129,9 +131,10 @@ def attention_of_a_batch(
     }
     device = network.classifier.weight.device
     logits = {}
-    for modality in rows:
+    for modality, visible in (("v", None), ("i", 0)):
         images = clean_batches(data.store, rows[modality], device)
-        logits[modality] = gather(network, network.predict, images)  # (B, C)
+        predict = partial(network.predict, visible=visible)
+        logits[modality] = gather(network, predict, images)  # (B, C)
     tables = []
     for query, key in ("v", "i"), ("i", "i"):
         weight = attention(logits[query], logits[key]).numpy()  # (B, B)

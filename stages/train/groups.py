@@ -56,7 +56,8 @@ def find_groups(
     """
     device = network.classifier.weight.device
     rows = data.infrared_rows[positions]
-    embeddings = embed(network, clean_batches(data.store, rows, device)).numpy()  # (M, D)
+    batches = clean_batches(data.store, rows, device)
+    embeddings = embed(network, batches, visible=0).numpy()  # (M, D)
     return groups_of(clusters_of(embeddings, settings))
 
 

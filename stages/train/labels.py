@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -101,7 +102,8 @@ def log_predictions(
     if method.otla.predict_mode == "eval":
         device = network.classifier.weight.device
         images = clean_batches(data.store, data.infrared_rows[positions], device)
-        log_p = gather(network, network.predict, images).log_softmax(1)  # (M, C)
+        predict = partial(network.predict, visible=0)
+        log_p = gather(network, predict, images).log_softmax(1)  # (M, C)
     else:
         parts = -(-len(positions) // batches.shape[1])
         visits = batches if visited else np.array_split(positions, parts)
@@ -131,7 +133,8 @@ def _mean_over_visits(
     for positions in progress(visits, "train: predicting", "batch", len(visits)):
         rows = data.infrared_rows[positions]
         images = augmented(data.store, rows, device, method.train, generator, gray=False)
-        logits = network.outputs(images.contiguous(memory_format=torch.channels_last)).logits
+        images = images.contiguous(memory_format=torch.channels_last)
+        logits = network.outputs(images, visible=0).logits
         total.index_add_(0, torch.from_numpy(positions), logits.double().softmax(1).cpu())
     return total / total.sum(1, keepdim=True)
 

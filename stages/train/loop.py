@@ -214,7 +214,7 @@ def train_epoch(
     infrared_rows = data.infrared_rows[batches.infrared]  # (steps, B)
     steps = zip(visible_rows, infrared_rows, batches.labels, strict=True)
     title = f"train: epoch {state.epoch + 1}/{train.epochs}"
-    rate = set_rate(state, train)
+    rate = set_rate(state, train, state.epoch)
     weight = weights(method)
     means = Means()
     state.network.train()
@@ -223,7 +223,8 @@ def train_epoch(
         images = torch.cat([augment(visible, gray=True), augment(infrared, gray=False)])
         images = images.contiguous(memory_format=torch.channels_last)  # (2B, 3, H, W)
         labels = upload(torch.from_numpy(label), device)  # (B,)
-        outputs = state.network.outputs(images)  # logits (2B, C), pooled (2B, D), levels (2B, F)
+        # logits (2B, C), pooled (2B, D), levels (2B, F)
+        outputs = state.network.outputs(images, visible=len(visible))
 
         modality = discriminate(state, outputs.levels, method.den, generator)  # (2B,)
         infrared_labels = labels if is_paired else None
@@ -239,10 +240,10 @@ def train_epoch(
     return {**losses, "learning_rate": round(rate, 10), "reversal": reversal}
 
 
-def set_rate(state: State, train: Train) -> float:
-    """Set the learning rate of the epoch and return it; a group gets its share of it."""
+def set_rate(state: State, train: Train, epoch: int) -> float:
+    """Set the learning rate of an epoch (from 0) and return it; a group gets its share of it."""
     rate = learning_rate(
-        state.epoch, train.learning_rate, train.warmup_epochs, train.milestones, train.decay
+        epoch, train.learning_rate, train.warmup_epochs, train.milestones, train.decay
     )
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["share"]

@@ -69,11 +69,10 @@ def prepare_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Epoc
     The bank gets the label of every infrared image whose class has one.
     """
     device = state.network.classifier.weight.device
-    images = {
-        "visible": clean_batches(data.store, data.visible_rows, device),
-        "infrared": clean_batches(data.store, data.infrared_rows, device),
-    }
-    visible, infrared = (embed(state.network, batches) for batches in images.values())
+    visible, infrared = (
+        embed(state.network, clean_batches(data.store, rows, device), visible=count)
+        for rows, count in ((data.visible_rows, None), (data.infrared_rows, 0))
+    )
     clusters, overlap = infrared_classes(visible, infrared, data, method, state.epoch)
     inside = clusters >= 0
     classes = Classes(
@@ -226,7 +225,7 @@ def train_epoch(
     groups = epoch.modality.to(device), epoch.identities.to(device)
     views = method.prototypes.views
     weight = weights(state.epoch, method.prototypes)
-    rate = set_rate(state, train)
+    rate = set_rate(state, train, epoch_of_rate(state.epoch, method.prototypes))
     means, images_seen = Means(), 0
     state.network.train()
     title = f"train: epoch {state.epoch + 1}/{train.epochs}"
@@ -238,10 +237,10 @@ def train_epoch(
             for how in ((plain, train) if number == 0 and views == 2 else (train,))
         ]
         stacked = torch.cat(images).contiguous(memory_format=torch.channels_last)
-        embeddings = state.network(stacked)  # (B, D), visible images first
+        visible = views * len(halves[0][1])
+        embeddings = state.network(stacked, visible=visible)  # (B, D), visible images first
         own = [halves[0][1]] * views + [classes for _, classes in halves[1:]]
         classes = upload(torch.from_numpy(np.concatenate(own)), device)  # (B,)
-        visible = views * len(halves[0][1])
         terms = loss_terms(
             embeddings, classes, visible, memory, groups, state.epoch, method.prototypes
         )
@@ -254,6 +253,15 @@ def train_epoch(
         memory.update(embeddings, classes)
         images_seen += len(embeddings)
     return {**means.of(("loss", *TERMS)), "learning_rate": round(rate, 10)}, images_seen
+
+
+def epoch_of_rate(epoch: int, settings: Prototypes) -> int:
+    """Return the epoch (from 0) that the learning rate is of, with `prototypes.restart_rate` too.
+
+    The schedule then starts again after the first `own_epochs` epochs.
+    """
+    is_second = settings.restart_rate and epoch >= settings.own_epochs
+    return epoch - settings.own_epochs if is_second else epoch
 
 
 def weights(epoch: int, settings: Prototypes) -> dict[str, float]:

@@ -25,9 +25,10 @@ def validation_map(network: IdentityNetwork, store: ImageStore) -> float:
     device = network.classifier.weight.device
     person = store.table["person"].to_numpy()
     embeddings, persons = {}, {}
-    for modality in ("infrared", "visible"):
+    for modality, visible in (("infrared", 0), ("visible", None)):
         rows = store.rows(("val",), modality)
-        embeddings[modality] = embed(network, clean_batches(store, rows, device))  # (N, D)
+        batches = clean_batches(store, rows, device)
+        embeddings[modality] = embed(network, batches, visible=visible)  # (N, D)
         if not embeddings[modality].isfinite().all():
             raise FloatingPointError("the embeddings of the validation images are not finite")
         persons[modality] = person[rows]

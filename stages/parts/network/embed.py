@@ -1,6 +1,7 @@
 """Apply a network to many images in evaluation mode: embeddings and predictions."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ def gather(
     return torch.cat(rows) if rows else torch.empty(0)
 
 
-def embed(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
-    """Return the embeddings of all images: (N, D) float32 rows of length 1 on the CPU."""
-    return gather(network, network, batches)
+def embed(network: nn.Module, batches: Iterable[Tensor], visible: int | None = None) -> Tensor:
+    """Return the embeddings of all images: (N, D) float32 rows of length 1 on the CPU.
+
+    `visible` is how many images of a batch are visible ones, for a network of two streams: None for
+    batches of visible images, 0 for batches of infrared ones.
+    """
+    return gather(network, partial(network, visible=visible), batches)

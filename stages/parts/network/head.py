@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.parts.network.backbone import build_backbone
+from stages.parts.network.backbone import PLAIN, Extras, build_backbone, completed
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -35,28 +35,35 @@ class Embedder(nn.Module):
         half_precision: the backbone runs in bfloat16; all layers behind it are float32 in any case.
     """
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, extras: Extras = PLAIN) -> None:
         super().__init__()
-        self.backbone = build_backbone(architecture)
+        self.backbone = build_backbone(architecture, extras)
         self.neck = neck(self.backbone.sizes[-1])
         self.half_precision = False
 
-    def pooled(self, images: Tensor) -> list[Tensor]:
-        """Return the pooled levels (B, C_0) … (B, C_4) float32 of images (B, 3, H, W)."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half_precision):
-            return [level.float() for level in self.backbone(images)]
+    def pooled(self, images: Tensor, visible: int | None = None) -> list[Tensor]:
+        """Return the pooled levels (B, C_0) … (B, C_4) float32 of images (B, 3, H, W).
 
-    def forward(self, images: Tensor) -> Tensor:
+        The first `visible` images are visible ones and the others infrared; None: all are visible.
+        All methods take it; only a backbone of two streams uses it.
+        """
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half_precision):
+            return [level.float() for level in self.backbone(images, visible)]
+
+    def forward(self, images: Tensor, visible: int | None = None) -> Tensor:
         """Return the embeddings of images (B, 3, H, W): (B, D) float32 rows of length 1."""
-        return functional.normalize(self.neck(self.pooled(images)[-1]))
+        return functional.normalize(self.neck(self.pooled(images, visible)[-1]))
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load `backbone.*` and `neck.*` of a stored network; other tensors are left out.
+
+        A network without this one's extras fits, see `completed`.
 
         Raises:
             ValueError: names the first tensor that does not fit.
         """
         restored = {}
+        tensors = completed(tensors, self.state_dict())
         for name, value in self.state_dict().items():
             if not name.startswith(("backbone.", "neck.")):
                 continue
@@ -87,23 +94,23 @@ class IdentityNetwork(Embedder):
     classifier start at N(0, 0.001).
     """
 
-    def __init__(self, architecture: str, classes: int) -> None:
-        super().__init__(architecture)
+    def __init__(self, architecture: str, classes: int, extras: Extras = PLAIN) -> None:
+        super().__init__(architecture, extras)
         self.level_necks = nn.ModuleList(neck(size) for size in self.backbone.sizes[:-1])
         self.classifier = nn.Linear(self.backbone.sizes[-1], classes, bias=False)
         for layer in (*self.level_necks, self.neck):
             nn.init.normal_(layer.weight, 1.0, 0.01)
         nn.init.normal_(self.classifier.weight, 0.0, 0.001)
 
-    def outputs(self, images: Tensor) -> Outputs:
+    def outputs(self, images: Tensor, visible: int | None = None) -> Outputs:
         """Return what the losses need, of images (B, 3, H, W)."""
-        pooled = self.pooled(images)  # (B, C_0) … (B, C_4)
+        pooled = self.pooled(images, visible)  # (B, C_0) … (B, C_4)
         necks = (*self.level_necks, self.neck)
         levels = [layer(level) for layer, level in zip(necks, pooled, strict=True)]
         logits = self.classifier(levels[-1])  # (B, C)
         return Outputs(pooled[-1], logits, torch.cat(levels, 1))
 
-    def predict(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor, visible: int | None = None) -> Tensor:
         """Return the logits (B, C) of images (B, 3, H, W), without the necks of the levels."""
-        logits: Tensor = self.classifier(self.neck(self.pooled(images)[-1]))
+        logits: Tensor = self.classifier(self.neck(self.pooled(images, visible)[-1]))
         return logits

@@ -25,6 +25,7 @@ DATASETS = ("sysu_mm01", "regdb", "llcm", "folder")
 RENDERED = ("sysu_mm01", "regdb", "llcm")
 SOURCES = ("market1501", "dukemtmc", "msmt17", "folder", "none")
 ARCHITECTURES = ("narrow", "resnet18", "resnet50")
+POOLINGS = ("average", "gem")
 ASSIGNMENTS = ("transport", "argmax", "none")
 ASSOCIATIONS = ("transport", "matching", "global", "none")
 MODES = ("all", "indoor", "visible_to_infrared", "infrared_to_visible")
@@ -53,6 +54,9 @@ class Network:
     architecture: Annotated[str, one_of(*ARCHITECTURES)]
     weights: str  # none | imagenet | the path of a .safetensors file
     start: Annotated[str, one_of("pseudo_label", "weights")]
+    pooling: Annotated[str, one_of(*POOLINGS)]
+    two_stream: bool
+    non_local: bool
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,7 @@ class Prototypes:
     association: Annotated[str, one_of(*ASSOCIATIONS)]
     views: Annotated[int, between(1, 2)]
     own_epochs: Annotated[int, between(0, 10_000)]
+    restart_rate: bool
     momentum: Annotated[float, share()]
     temperature: Annotated[float, positive()]
     teacher_temperature: Annotated[float, positive()]

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.parts.run.checkpoint import Checkpoint, Stored, fingerprint
 from stages.parts.run.console import message
@@ -160,15 +160,19 @@ class Means:
         self._unseen = []
 
 
-class Startable(Protocol):
+class Restorable(Protocol):
+    """What takes over stored weights."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Load stored weights. ValueError or RuntimeError if they do not fit."""
+
+
+class Startable(Restorable, Protocol):
     """A network that a training can start from stored weights."""
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Restorable:
         """The part that ImageNet's weights are of."""
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Load the weights of a stored network. ValueError if they do not fit."""
 
 
 def weight_files(weights: str) -> list[Path]:
@@ -190,7 +194,7 @@ def load_weights(
         InputError: if the file is missing or does not fit.
     """
     if weights == "imagenet":
-        network.backbone.load_state_dict(imagenet())
+        network.backbone.restore(imagenet())
     for path in weight_files(weights):
         try:
             restore(network, path)

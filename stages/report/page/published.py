@@ -56,6 +56,9 @@ def differences(run: Run) -> list[str]:
     is_other_source = run.setting == "unsupervised" and source != "market1501"
     differs = {
         f"architecture {network.architecture}": network.architecture != "resnet50",
+        f"pooling {network.pooling}": network.pooling != "average",
+        "two streams": network.two_stream,
+        "non-local blocks": network.non_local,
         f"images of {size[0]} × {size[1]}": size != (288, 144),
         f"source {source}": is_other_source,
         f"setting {run.setting}": run.setting == "supervised",
