@@ -102,7 +102,7 @@ class ImageStore:
 def seal(folder: Path) -> None:
     """Write `hashes.json`, the SHA-256 of each file of the store in `folder`."""
     hashes = {name: _file_hash(folder / name) for name in HASHED}
-    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n")
+    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_hashes(folder: Path) -> str:
@@ -115,7 +115,7 @@ def _check_hashes(folder: Path) -> str:
     again = "run the stage that prepares the images again"
     path = folder / HASHES
     try:
-        expected = dict(json.loads(path.read_text()))
+        expected = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise ValueError(f"{path} is not a JSON file of hashes; {again}") from None
     for name in HASHED:
