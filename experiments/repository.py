@@ -1,9 +1,12 @@
 """What git knows: whether experiments can run here, which ones there are, and their files.
 
-`python -m experiments.repository` says in one line why DVC cannot work in the current folder.
+`python -m experiments.repository` says in one line why DVC cannot work in the current folder, and
+removes what would stop DVC after it was killed.
 """
 
+import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -118,6 +121,25 @@ def check_folder() -> None:
         ) from None
 
 
+def remove_broken_locks(folder: Path) -> None:
+    """Delete DVC's list of the files in use if a DVC that was killed left it half written.
+
+    DVC removes a killed process from this list, but refuses a list that it cannot read.
+
+    Args:
+        folder: that of the repository's `.dvc`.
+    """
+    path = folder / ".dvc/tmp/rwlock"
+    if not path.exists():
+        return
+    with path.with_suffix(".lock").open("a", encoding="utf-8") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # DVC holds it while it writes the list
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            path.unlink()
+
+
 def git(*arguments: str, index: Path | None = None) -> str:
     """Return what git prints, with `index` in place of its own if one is given.
 
@@ -141,5 +163,6 @@ def git(*arguments: str, index: Path | None = None) -> str:
 if __name__ == "__main__":
     try:
         check_folder()
+        remove_broken_locks(Path())
     except InputError as error:
         sys.exit(f"error: {error}")

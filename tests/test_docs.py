@@ -46,7 +46,13 @@ TREE = params.load(ROOT / "params.yaml")
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 # Commands of other programs. They are few, so they are compared as a whole.
-OTHER_COMMANDS = (". .venv/bin/activate", "git restore .", "rm -r .ckpt")
+OTHER_COMMANDS = (
+    ". .venv/bin/activate",
+    "git restore .",
+    "git restore dvc.lock",
+    "rm -r .ckpt",
+    "rm .dvc/tmp/rwlock",
+)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -23,6 +23,7 @@ from experiments.__main__ import main
 from experiments.differences import cell, differences, interval
 from experiments.differences import table as difference_table
 from experiments.plans import PLANS, VARIANTS, Plan, Row, variant
+from experiments.repository import remove_broken_locks
 from experiments.runner import Result, _reason, duration
 from experiments.runs import changed, is_comparable, runs
 from stages.parts.run import params
@@ -601,6 +602,22 @@ def test_an_edit_meanwhile_ends_the_comparison(
     with pytest.raises(ValueError, match="changed during the comparison"):
         main(["trials", "--seeds", "6,"])
     assert times_run(folder) == 0
+
+
+@pytest.mark.parametrize("content", ["", '{"write": {"data/sy'])
+def test_a_list_of_locks_that_a_killed_dvc_left_half_written_is_deleted(
+    tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / ".dvc/tmp/rwlock"
+    remove_broken_locks(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    path.parent.mkdir(parents=True)
+    path.write_text('{"read": {}, "write": {}}')
+    remove_broken_locks(tmp_path)
+    assert path.exists()
+    path.write_text(content)
+    remove_broken_locks(tmp_path)
+    assert not path.exists()
 
 
 def test_what_cannot_work_is_refused_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import torch
 from stages.parts.run import checkpoint, console, files, seeds
 from stages.parts.run.checkpoint import (
     Checkpoint,
+    delete_finished,
     fingerprint,
     optimizer_tensors,
     parameters,
@@ -343,9 +344,27 @@ def test_a_checkpoint_is_kept_by_key_until_it_is_deleted():
     assert (tensors["w"].tolist(), facts) == ([0.0, 0.0], {"epoch": 2})
     assert other.load() is None
     assert one.path == Path(".ckpt/train-aa.safetensors")
-    one.delete()
-    one.delete()
+    one.finish()
+    one.finish()
     assert one.load() is None
+
+
+def test_dvc_s_stage_keeps_a_finished_state_until_its_results_are_recorded(monkeypatch):
+    """DVC deletes results that it has not recorded, and runs the stage again."""
+    monkeypatch.setenv("DVC_STAGE", "train")
+    for _ in range(2):
+        Checkpoint("train", "none").finish()
+    Checkpoint("train", "aa").save({"w": torch.ones(2)}, {"epoch": 3})
+    for _ in range(2):
+        Checkpoint("train", "aa").finish()
+        assert [path.name for path in Path(".ckpt").iterdir()] == ["train-aa.finished"]
+        assert Checkpoint("train", "bb").refused() == []
+        assert Checkpoint("train", "aa").load().facts == {"epoch": 3}
+    Checkpoint("train", "cc").save({}, {"epoch": 1})
+    Checkpoint("train", "aa").finish()
+    delete_finished()
+    delete_finished()
+    assert [path.name for path in Path(".ckpt").iterdir()] == ["train-cc.safetensors"]
 
 
 def second(module: ModuleType) -> ModuleType:

@@ -24,6 +24,7 @@ from stages.evaluate.score import (
 )
 from stages.parts.images.store import ImageStore
 from stages.parts.run import params
+from stages.parts.run.checkpoint import delete_finished
 from stages.parts.run.files import file_hash, rounded, whole_folder, write_csv, write_json
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import run_stage
@@ -52,6 +53,7 @@ def main() -> None:
         label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split, images, "pseudo_label")
         start = {"pseudo_label": file_hash(PSEUDO_LABEL_NETWORK)}
         require_facts(NETWORK, network.facts, start, "train")
+        delete_finished()
 
         rows = evaluated_rows(table)
         embeddings = embed_images(network, store, rows, settings, device)

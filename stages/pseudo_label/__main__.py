@@ -89,7 +89,7 @@ def main() -> None:
     labels = result.labels if train.setting == "unsupervised" else data.target.persons
     _write_labels(labels, result.history, data)
     _write_network(result.network, data, method, train)
-    checkpoint.delete()
+    checkpoint.finish()
 
 
 def _training_set(source: str, train: Train) -> TrainingSet:

@@ -110,7 +110,7 @@ def main() -> None:
     epoch = write_network(state, data, method.train.selection)
     write_labels(state, data)
     write_figures(state, data, epoch)
-    checkpoint.delete()
+    checkpoint.finish()
 
 
 def check_origin(data: TrainingSet, method: Method) -> None:

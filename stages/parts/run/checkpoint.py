@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,11 +53,12 @@ class Checkpoint:
 
     Another parameter or input gives another name, so a run never goes on from the state of a
     different one. The file holds its parameters as well: a file that was given another's name is
-    refused.
+    refused. The state of a finished training has the ending `.finished` (see `finish`).
     """
 
     def __init__(self, stage: str, key: str, parameters: dict[str, Any] | None = None) -> None:
         self.path = CHECKPOINTS / f"{stage}-{key}.safetensors"
+        self.finished = self.path.with_suffix(".finished")
         self.stage = stage
         self.parameters = parameters or {}
 
@@ -69,6 +72,8 @@ class Checkpoint:
         Raises:
             InputError: if the file is of other parameters; the message lists those that differ.
         """
+        if self.finished.exists():
+            os.replace(self.finished, self.path)
         if not self.path.exists():
             return None
         try:
@@ -90,9 +95,18 @@ class Checkpoint:
                 lines.append(f"not going on from {path}: {self._reason(path)}")
         return lines
 
-    def delete(self) -> None:
-        """Forget the state: the stage has finished."""
-        self.path.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Forget the state: the stage has written its results. With DVC, `delete_finished` does it.
+
+        DVC records the results after the stage has ended. If DVC is killed before, or finds no
+        room for them, it deletes them and runs the stage again, which then goes on from here
+        instead of from its first epoch.
+        """
+        if "DVC_STAGE" in os.environ:
+            with suppress(FileNotFoundError):  # a training of no epoch has no state
+                os.replace(self.path, self.finished)
+        else:
+            self.path.unlink(missing_ok=True)
         remove_parts(self.path)
 
     def _reason(self, path: Path) -> str:
@@ -112,6 +126,15 @@ class Checkpoint:
             for key in wanted | there
             if there.get(key) != wanted.get(key)
         )
+
+
+def delete_finished() -> None:
+    """Delete the states of finished trainings, whose results DVC has recorded.
+
+    It has if a stage runs that needs them.
+    """
+    for path in CHECKPOINTS.glob("*.finished"):
+        path.unlink(missing_ok=True)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
