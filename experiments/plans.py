@@ -45,13 +45,57 @@ VARIANTS = {
         "otla.rows=clusters",
         "otla.label_slack=0.5",
     ),
+    # Beyond the paper: the recipe of BMIL and PoSeD, without any label. docs/paper.md has the
+    # source of each value, and what no parameter says.
+    "frontier": (
+        "network.pooling=gem",
+        "network.two_stream=true",
+        "network.non_local=true",
+        "spcl.source=none",
+        "train.objective=prototypes",
+        "train.learning_rate=0.00035",
+        "train.backbone_rate=1.0",
+        "train.weight_decay=0.0005",
+        "train.warmup_epochs=0",
+        "train.decay=0.1",
+        "train.grayscale=0.0",
+        "train.exchange=1.0",
+        "train.flip=0.5",
+        "train.erase=0.5",
+        "clusters.share=0.5",
+        "prototypes.association=global",
+        "prototypes.views=2",
+        "prototypes.restart_rate=true",
+        "prototypes.momentum=0.1",
+        "prototypes.temperature=0.05",
+        "prototypes.teacher_temperature=0.05",
+        "prototypes.weight_own=0.0",
+        "prototypes.weight_unified=1.0",
+        "prototypes.weight_distillation=1.0",
+        "evaluate.flip=true",
+    ),
 }
 BEST = VARIANTS["best"]
 # Shares of training identities without an infrared image.
 UNPAIRED = (0.0, 0.25, 0.5)
 STAGE1, MIXTURE, CLUSTERS, SLACK = BEST[:2], BEST[2:4], BEST[4:5], BEST[5:]
-# Their numbers of epochs and steps are for scale paper only; scale small keeps its own.
-REAL_SIZE = {"paper": ("train.epochs=80", "den.step=1"), "code": ("train.epochs=81",)}
+# Their numbers of epochs, steps and images are for scale paper only; scale small keeps its own.
+REAL_SIZE = {
+    "paper": ("train.epochs=80", "den.step=1"),
+    "code": ("train.epochs=81",),
+    "frontier": (
+        "train.epochs=100",
+        "train.steps=200",
+        "train.persons=8",
+        "train.images=16",
+        "train.milestones=[20,40]",
+        "clusters.k1=30",
+        "clusters.k2=6",
+        "clusters.radius=0.6",
+        "clusters.min_samples=4",
+        "prototypes.own_epochs=50",
+    ),
+}
 
 # `<dataset>/<setting>` → `<mode>.<score>` → value
 Published = dict[str, dict[str, float]]

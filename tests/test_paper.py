@@ -2,7 +2,7 @@
 
 It takes most of a minute, because ResNet-50 at 288 × 144 on a CPU does. The batches are the paper's
 in kind, not in size (2 identities × 2 images a modality, 16 images a domain), and there are no
-ImageNet weights without a network.
+ImageNet weights without a network. The set `frontier` runs dry too, on images of 64 × 32.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ import stages.prepare.__main__ as prepare
 import stages.prepare.source as source
 import stages.pseudo_label.__main__ as pseudo_label
 import stages.train.__main__ as train
+from experiments.plans import variant
 from stages.parts.images.store import ImageStore
 from stages.parts.network.head import Embedder, build
 from stages.parts.run import checkpoint, params, settings
@@ -25,7 +26,7 @@ from stages.parts.run.tensors import load_tensors
 from stages.pseudo_label import spcl
 from stages.pseudo_label.data import Method, TrainingSet, visible_images
 from stages.synthesize.trees import write_tree
-from tests import builders
+from tests import builders, tiny
 
 CHANGES = {
     "scale": "paper",
@@ -85,3 +86,31 @@ def test_a_step_of_spcl_in_the_papers_setting(
     assert (chosen.height, chosen.width, chosen.statistics_group) == (256, 128, 16)
     assert 0 < figures["loss_target"] < 14
     assert 0 < figures["loss_source"] < 14
+
+
+@pytest.mark.slow
+def test_the_published_recipe_runs_dry(tmp_path: Path) -> None:
+    """Two steps of ResNet-50, one of each stage, with all values but those of lengths and sizes.
+
+    There are few images, so the lists of neighbors are shorter.
+    """
+    recipe = dict(change.split("=", 1) for change in variant("frontier", "paper"))
+    changes = {name: params.parse(value) for name, value in recipe.items()}
+    changes |= {"scale": "paper", "network.architecture": "resnet50", "network.start": "weights"}
+    changes |= {"train.epochs": 2, "prototypes.own_epochs": 1, "train.steps": 1}
+    changes |= {"train.persons": 2, "train.images": 2, "clusters.k1": 4, "clusters.k2": 2}
+    with builders.workplace(tmp_path / "frontier"):
+        tiny.write_images(height=64, width=32)
+        for name in tiny.STAGES:
+            tiny.run(name, changes)
+        history = pd.read_csv("metrics/train/epochs.csv")
+        assert (history["infrared_clusters"] > 1).all()  # so batches have both modalities
+        assert history["own"].notna().tolist() == [True, False]
+        assert history["unified"].notna().tolist() == [False, True]
+        assert history["distillation"].notna().tolist() == [False, True]
+        assert history["learning_rate"].tolist() == pytest.approx([3.5e-4, 3.5e-4])
+        tensors, facts = load_tensors(Path("models/network.safetensors"))
+        extras = {"pooling": "gem", "two_stream": True, "non_local": True}
+        assert facts.items() >= ({"architecture": "resnet50"} | extras).items()
+        assert all(torch.isfinite(value).all() for value in tensors.values())
+        assert set(read_json(Path("metrics/evaluate.json"))) >= {"all", "indoor"}

@@ -36,7 +36,9 @@ SMALL = {
 STAGES = {"pseudo_label": pseudo_label, "train": train, "evaluate": evaluate}
 
 
-def write_images(target: Path = prepare.FOLDER, first: int = 10) -> None:
+def write_images(
+    target: Path = prepare.FOLDER, first: int = 10, height: int = 32, width: int = 16
+) -> None:
     """A target with 6 people for training, 3 for validation, 3 for the test; a source.
 
     Other numbers from `first` on make another target with tables of the same shape.
@@ -48,12 +50,12 @@ def write_images(target: Path = prepare.FOLDER, first: int = 10) -> None:
         for camera in CAMERAS[modality]
         for _ in range(2)
     ]
-    builders.store(target, images)
+    builders.store(target, images, height, width)
     people = [
         (100 + number, camera, "visible", "train")
         for number, camera, _ in itertools.product(range(6), (1, 2, 3), range(2))
     ]
-    builders.store(source.FOLDER, people)
+    builders.store(source.FOLDER, people, height, width)
 
 
 def run(name: str, changes: dict[str, Any] | None = None) -> None:
