@@ -82,6 +82,15 @@ def test_draws_are_equal_for_equal_generators_and_differ_for_others():
     assert not np.array_equal(first.visible, other.visible)
 
 
+def test_infrared_images_come_in_another_order_each_round():
+    """The order alone decides which images are in a batch with which labels."""
+    batches = unpaired_batches(np.arange(2), 20, 2, 10, 2, np.random.default_rng(0))
+    first, second = batches.infrared
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert list(range(20)) not in (first.tolist(), second.tolist())
+    assert first.tolist() != second.tolist()
+
+
 def test_every_pair_of_labels_meets():
     """No label is twice in a batch, and yet all pairs of labels occur about equally often."""
     labels = np.arange(7)
