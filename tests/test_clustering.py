@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 
-from stages.parts.clustering import reciprocal
+from stages.parts.clustering import neighbours, reciprocal
 from stages.parts.clustering.density import cluster
 from stages.parts.clustering.neighbours import jaccard_similarity
 
@@ -134,6 +134,7 @@ def test_blocks_do_not_change_the_result(
     similarity: scipy.sparse.csr_array, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(reciprocal, "PAIRS", 500)
+    monkeypatch.setattr(neighbours, "PRODUCTS", 64 * 900)  # queries in blocks of 64, the last of 4
     small = jaccard_similarity(people(900, 32, 30))
     assert np.array_equal(small.indices, similarity.indices)
     assert np.array_equal(small.data, similarity.data)

@@ -205,6 +205,50 @@ def test_a_full_disk_is_one_line_and_the_last_state_stays(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == full
 
 
+def mounted(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
+    """Shell commands that may mount, and then the stage `synthesize`, in `folder`."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount a file system, with unshare of util-linux")
+    write_parameters(folder, SMALL)
+    return subprocess.run(
+        [unshare, "-m", "sh", "-ec", f"{commands}; exec {sys.executable} -m stages.synthesize"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("commands", "line"),
+    [
+        (
+            "mkdir data; mount -t tmpfs -o size=200k tmpfs data",
+            "No space left on device: 'data/synthetic'; make room, then the same command goes on "
+            "from what is finished",
+        ),
+        (
+            "mkdir data; mount -t tmpfs -o ro tmpfs data",
+            "Read-only file system: 'data/synthetic'",
+        ),
+        (
+            "mount -t tmpfs -o size=4k tmpfs /dev/shm; head -c 4096 /dev/zero > /dev/shm/full",
+            "No space left on device: '/dev/shm'; make room, then the same command goes on "
+            "from what is finished",
+        ),
+    ],
+    ids=["full", "read-only", "/dev/shm"],
+)
+def test_a_file_system_that_takes_nothing_is_one_line(
+    tmp_path: Path, commands: str, line: str
+) -> None:
+    done = mounted(tmp_path, commands)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error in synthesize: \[Errno \d+\] {line}\n", done.stderr)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

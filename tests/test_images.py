@@ -103,6 +103,7 @@ def test_a_store_may_have_no_images(tmp_path):
             r"pixels.npy: float32 \(6, 4, 3, 3\), expected uint8 \(N, H, W, 3\)",
         ),
         (np.zeros((6, 3, 4, 4), np.uint8), r"pixels.npy: uint8 \(6, 3, 4, 4\), expected uint8"),
+        (np.zeros((6, 4, 3, 1), np.uint8), r"pixels.npy: uint8 \(6, 4, 3, 1\), expected uint8"),
         (np.zeros((6, 4, 3), np.uint8), r"pixels.npy: uint8 \(6, 4, 3\), expected uint8"),
     ],
 )

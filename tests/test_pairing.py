@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.parts.images.pairing import cross_modal_batches, unpaired_batches
+from stages.parts.images.pairing import class_batches, cross_modal_batches, unpaired_batches
 
 
 @st.composite
@@ -58,6 +58,21 @@ def test_unpaired_batches_keep_every_promise(problem):
     assert (batches.labels >= 0).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_batches_of_one_modality_keep_every_promise(problem):
+    visible, _, persons, images_per_person, steps, generator = problem
+    positions, labels = class_batches(visible, persons, images_per_person, steps, generator)
+    assert positions.shape == (steps, persons * images_per_person)
+    np.testing.assert_array_equal(visible[positions], labels)
+    blocks = labels.reshape(steps, persons, images_per_person)
+    assert (blocks == blocks[:, :, :1]).all()
+    assert all(len(set(block)) == persons for block in blocks[:, :, 0].tolist())
+    assert spread(blocks[:, :, 0], np.unique(visible[visible >= 0])) <= 1
+    for label in np.unique(labels):
+        assert spread(positions, np.flatnonzero(visible == label)) <= 1
+
+
 def test_draws_are_equal_for_equal_generators_and_differ_for_others():
     visible, infrared = np.arange(40) // 4, np.arange(30) % 10
     first, again, other = (
@@ -65,6 +80,15 @@ def test_draws_are_equal_for_equal_generators_and_differ_for_others():
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first.visible, other.visible)
+
+
+def test_infrared_images_come_in_another_order_each_round():
+    """The order alone decides which images are in a batch with which labels."""
+    batches = unpaired_batches(np.arange(2), 20, 2, 10, 2, np.random.default_rng(0))
+    first, second = batches.infrared
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert list(range(20)) not in (first.tolist(), second.tolist())
+    assert first.tolist() != second.tolist()
 
 
 def test_every_pair_of_labels_meets():

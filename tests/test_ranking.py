@@ -339,6 +339,7 @@ def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
             "gallery: row 0 of 1 holds a value that is not finite",
         ),
         (np.eye(2), np.eye(3), "queries have 2 dimensions, the gallery has 3"),
+        (np.eye(3), np.eye(2), "queries have 3 dimensions, the gallery has 2"),
         (np.ones(2), np.eye(2), r"queries: expected rows \(N, D\)"),
     ],
 )

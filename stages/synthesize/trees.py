@@ -55,7 +55,11 @@ def _render(studio: Studio, folder: Path, images: list[PlannedImage], workers: i
         for planned in progress(images, folder.name, "image"):
             write(planned)
         return
-    pool = ProcessPoolExecutor(workers, initializer=end_with_parent)
+    try:
+        pool = ProcessPoolExecutor(workers, initializer=end_with_parent)
+    except OSError as error:  # the locks of the processes are there; the error names no file
+        error.filename = "/dev/shm"
+        raise
     try:
         written = pool.map(write, images, chunksize=CHUNK)
         for _ in progress(written, folder.name, "image", len(images)):
