@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_named(
     place: None, monkeypatch: pytest.MonkeyPatch, stage: str, damage: Callable[[Path], None]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "delete", lambda self: None)
+        patch.setattr(Checkpoint, "finish", lambda self: None)
         tiny.run(stage)
     (path,) = Path(".ckpt").glob(f"{stage}-*.safetensors")
     damage(path)
