@@ -46,7 +46,7 @@ CHANGES = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with params.yaml and two rendered trees below data/raw."""
     folder = tmp_path_factory.mktemp("paper")
-    small = settings.Synthesize("none", None, 1, 4, 1, 2, 2, "halves", 4, 4, 96, 48)
+    small = settings.Synthesize("none", None, 1, 4, 1, 2, 2, "halves", 0.0, 4, 4, 96, 48)
     for layout in ("sysu_mm01", "market1501"):
         write_tree(layout, folder / "data/raw", small, workers=1)
     builders.write_parameters(folder, CHANGES)

@@ -74,7 +74,7 @@ def test_a_changed_range_marks_no_stage(repository: Repository) -> None:
     [
         ("stages/parts/retrieval/index.py", {"evaluate"}),
         ("stages/parts/retrieval/ranking.py", {"evaluate", "train"}),  # validation mAP
-        ("stages/parts/clustering/density.py", {"pseudo_label"}),
+        ("stages/parts/clustering/density.py", {"pseudo_label", "train"}),  # infrared clusters
         ("stages/parts/losses/alignment.py", {"train"}),
         ("stages/parts/__init__.py", set()),
     ],
