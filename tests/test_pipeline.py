@@ -139,7 +139,7 @@ def test_bad_input_ends_in_one_line_and_costs_nothing(
 
 def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: Path) -> None:
     """A tree outside the repository with identities and sizes of its own, the rendered source."""
-    small = Synthesize("none", None, 7, 9, 0, 5, 2, "halves", 4, 4, 80, 40)
+    small = Synthesize("none", None, 7, 9, 0, 5, 2, "halves", 0.0, 4, 4, 80, 40)
     tree = write_tree("sysu_mm01", tmp_path, small, workers=1)
     ran = repository.stages("dvc", "exp", "run", "-S", f"data.root={tree.parent}")
     assert sorted(ran[:2]) == ["prepare", "source"]
