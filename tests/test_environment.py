@@ -125,17 +125,26 @@ def test_a_signal_ends_stage_and_workers_in_one_line(
     assert list((tmp_path / "data").iterdir()) == []
 
 
+@pytest.mark.parametrize("shell", ["/bin/sh", "bash"])
 @pytest.mark.parametrize(
     ("send", "number", "said_by_dvc"),
     [(os.killpg, signal.SIGINT, "exited with 130"), (os.kill, signal.SIGTERM, "")],
     ids=["Ctrl-C", "kill of DVC alone"],
 )
 def test_a_signal_ends_what_dvc_runs(
-    tmp_path: Path, send: object, number: signal.Signals, said_by_dvc: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    send: object,
+    number: signal.Signals,
+    said_by_dvc: str,
+    shell: str,
 ) -> None:
+    if not (path := shutil.which(shell)):
+        pytest.skip(f"this machine has no {shell}")
+    monkeypatch.setenv("SHELL", path)  # DVC's shell; dash, the usual /bin/sh, stays beside a command
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-    command = f"{{cmd: {sys.executable} -m stages.synthesize, outs: [data/synthetic]}}"
+    command = f"{{cmd: exec {sys.executable} -m stages.synthesize, outs: [data/synthetic]}}"
     (tmp_path / "dvc.yaml").write_text(f"stages: {{synthesize: {command}}}\n")
     with rendering(tmp_path, "dvc", "repro") as process:
         send(process.pid, number)

@@ -161,8 +161,14 @@ def test_combinations_only_yield_messages() -> None:
 def test_before_a_training_the_plan_of_the_evaluation_is_made() -> None:
     """It writes nothing, so it is no dependency; every other stage is one command."""
     for name in STAGES:
-        plan = ["python -m stages.evaluate.plan"] if name in ("pseudo_label", "train") else []
+        plan = ["exec python -m stages.evaluate.plan"] if name in ("pseudo_label", "train") else []
         assert commands(name)[:-1] == plan
+
+
+def test_a_stage_takes_the_place_of_its_shell() -> None:
+    """Some shells (dash) wait beside a command: killed with DVC, they leave the stage running."""
+    for name in STAGES:
+        assert all(command.startswith("exec python -m ") for command in commands(name))
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
