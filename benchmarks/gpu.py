@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def opened(precision: str) -> torch.device:
     """Return the device as a stage opens it."""
     name = "cuda" if HAS_GPU else "cpu"
-    device = open_device(Device(name, precision, threads=2, numerics="portable"))
+    device = open_device(Device(name, precision, threads=2, shards=1, numerics="portable"))
     if HAS_GPU:
         torch.cuda.reset_peak_memory_stats()
     return device

@@ -97,6 +97,7 @@ CHOICES: dict[str, list[Any]] = {
     "network.two_stream": [False, True],
     "network.non_local": [False, True],
     "device.precision": ["auto", "float32", "tf32", "bfloat16"],
+    "device.shards": [1, 2],
     "device.threads": [1, 2],
     "spcl.source": ["market1501", "folder", "none"],
     "spcl.warmup_epochs": [0, 1, 2],

@@ -141,7 +141,9 @@ def test_a_signal_ends_what_dvc_runs(
 ) -> None:
     if not (path := shutil.which(shell)):
         pytest.skip(f"this machine has no {shell}")
-    monkeypatch.setenv("SHELL", path)  # DVC's shell; dash, the usual /bin/sh, stays beside a command
+    monkeypatch.setenv(
+        "SHELL", path
+    )  # DVC's shell; dash, the usual /bin/sh, stays beside a command
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     command = f"{{cmd: exec {sys.executable} -m stages.synthesize, outs: [data/synthetic]}}"

@@ -548,7 +548,7 @@ def test_a_step_of_the_warm_up_is_cross_entropy_and_triplet(project):
     outputs = copy.deepcopy(network).outputs(images)
     triplet = batch_hard_triplet(outputs.pooled, persons)
     expected = functional.cross_entropy(outputs.logits, persons) + triplet
-    loss = warm_up.source_loss(network, images, persons)
+    loss = warm_up.source_loss(network.outputs(images), persons)
     assert float(loss.detach()) == pytest.approx(float(expected.detach()))
     loss.backward()
     assert network.classifier.weight.grad.any()

@@ -87,7 +87,7 @@ def threads():
 
 def device(name: str, threads: int = 1, precision: str = "auto") -> torch.device:
     """`open_device` with these values of the section `device`."""
-    return open_device(Device(name, precision, threads, numerics="portable"))
+    return open_device(Device(name, precision, threads, shards=1, numerics="portable"))
 
 
 @pytest.fixture

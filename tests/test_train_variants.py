@@ -362,7 +362,7 @@ def test_validation_chooses_the_epoch_of_the_best_map(project, monkeypatch):
     """Scores are made up; the network that is kept had the best one, the first of equals."""
     hold_out(project)
     scores = iter([0.2, 0.9, 0.9, 0.2, 0.9])
-    monkeypatch.setattr(loop, "validation_map", lambda network, store: next(scores))
+    monkeypatch.setattr(loop, "validation_map", lambda *_: next(scores))
     project.run(train__selection="validation")
     tensors, facts = load_tensors(train.NETWORK)
     assert (facts["selection"], facts["epoch"]) == ("validation", 2)
@@ -394,7 +394,7 @@ def test_a_perfect_network_has_a_map_of_1(project, monkeypatch):
     person = torch.tensor(store.table["person"].to_numpy())
     rows = iter([store.rows("val", "infrared"), store.rows("val", "visible")])
     one_hot = torch.eye(100)
-    monkeypatch.setattr(validation, "embed", lambda *_, **__: one_hot[person[next(rows)]])
+    monkeypatch.setattr(validation, "embed_images", lambda *_, **__: one_hot[person[next(rows)]])
     assert validation.validation_map(IdentityNetwork("narrow", 2), store) == 1.0
 
 

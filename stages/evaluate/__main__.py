@@ -25,10 +25,13 @@ from stages.evaluate.score import (
 from stages.parts.images.store import ImageStore
 from stages.parts.run import params
 from stages.parts.run.checkpoint import delete_finished
+from stages.parts.run.console import is_first
 from stages.parts.run.files import file_hash, rounded, whole_folder, write_csv, write_json
+from stages.parts.run.processes import run
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import require_facts
+from stages.parts.run.world import open_world
 
 NETWORK = Path("models/network.safetensors")
 PSEUDO_LABEL_NETWORK = Path("models/pseudo_label.safetensors")
@@ -38,39 +41,48 @@ RANKINGS = Path("data/rankings")
 
 
 def main() -> None:
-    """Embed the test images with both networks, search, score, write."""
+    """Run the stage in this process, or in those that the user asks for."""
     with run_stage("evaluate", "evaluate.batch"):
-        tree = params.load()
-        settings = params.section(tree, "evaluate", Evaluate)
-        device = params.section(tree, "device", Device)
-        protocol = PROTOCOLS[tree["dataset"]]
-        store = ImageStore(TARGET)
-        table = apply_split(protocol.name, store.table, settings.split)
-        plans = plan_searches(protocol, table, settings)
-        # Both are opened first: a wrong file is reported before a network has run.
-        images = {"images": store.identity}
-        network = open_network(NETWORK, settings.split, images, "train")
-        label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split, images, "pseudo_label")
-        start = {"pseudo_label": file_hash(PSEUDO_LABEL_NETWORK)}
-        require_facts(NETWORK, network.facts, start, "train")
+        run(evaluate)
+
+
+def evaluate() -> None:
+    """Embed the test images with both networks, search, score, write."""
+    tree = params.load()
+    settings = params.section(tree, "evaluate", Evaluate)
+    device = params.section(tree, "device", Device)
+    protocol = PROTOCOLS[tree["dataset"]]
+    store = ImageStore(TARGET)
+    table = apply_split(protocol.name, store.table, settings.split)
+    plans = plan_searches(protocol, table, settings)
+    # Both are opened first: a wrong file is reported before a network has run.
+    images = {"images": store.identity}
+    network = open_network(NETWORK, settings.split, images, "train")
+    label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split, images, "pseudo_label")
+    start = {"pseudo_label": file_hash(PSEUDO_LABEL_NETWORK)}
+    require_facts(NETWORK, network.facts, start, "train")
+    if is_first():
         delete_finished()
 
-        rows = evaluated_rows(table)
-        embeddings = embed_images(network, store, rows, settings, device)
-        label_embeddings = embed_images(label_network, store, rows, settings, device)
+    rows = evaluated_rows(table)
+    world = open_world()
+    embeddings = embed_images(network, store, rows, settings, device, world)
+    label_embeddings = embed_images(label_network, store, rows, settings, device, world)
+    if not world.is_first:
+        return
 
-        with whole_folder(RANKINGS) as folder:
-            scores = score_network(protocol, table, plans, embeddings, settings, folder)
-            label_scores = score_network(protocol, table, plans, label_embeddings, settings)
-            images_hash = file_hash(TARGET / "files.csv")
-            facts = protocol_facts(protocol, settings, plans, scores, network, images_hash)
-            save_embeddings(folder, embeddings)
-            write_json(folder / "protocol.json", facts)
-        visible = visible_score(table, label_embeddings)
-        metrics = metrics_of(scores, label_scores, visible, settings.rerank)
-        write_json(METRICS, rounded(metrics))
-        write_csv(CURVES, curves_of(scores, label_scores), 4)
-        print_summary(metrics, facts)
+    with whole_folder(RANKINGS) as folder:
+        scores = score_network(protocol, table, plans, embeddings, settings, folder)
+        label_scores = score_network(protocol, table, plans, label_embeddings, settings)
+        images_hash = file_hash(TARGET / "files.csv")
+        facts = protocol_facts(protocol, settings, plans, scores, network, images_hash)
+        save_embeddings(folder, embeddings)
+        write_json(folder / "protocol.json", facts)
+    visible = visible_score(table, label_embeddings)
+    metrics = metrics_of(scores, label_scores, visible, settings.rerank)
+    write_json(METRICS, rounded(metrics))
+    write_csv(CURVES, curves_of(scores, label_scores), 4)
+    print_summary(metrics, facts)
 
 
 def score_network(

@@ -21,6 +21,7 @@ from stages.parts.run.device import open_device, uses_bfloat16
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors, require_facts
+from stages.parts.run.world import ALONE, World, divided
 
 
 class StoredNetwork(NamedTuple):
@@ -74,12 +75,18 @@ def open_network(path: Path, split: str, origin: dict[str, Any], stage: str) -> 
 
 
 def embed_images(
-    stored: StoredNetwork, store: ImageStore, rows: np.ndarray, settings: Evaluate, device: Device
+    stored: StoredNetwork,
+    store: ImageStore,
+    rows: np.ndarray,
+    settings: Evaluate,
+    device: Device,
+    world: World = ALONE,
 ) -> Embeddings:
     """Return the embeddings of the images `rows` (N,) of the store.
 
     With `evaluate.flip` the features of an image and of its mirror image are averaged. A network of
-    two streams gets the visible and the infrared images one after the other.
+    two streams gets the visible and the infrared images one after the other. The processes of
+    `world` divide the images among them.
 
     Raises:
         InputError: Names the first image whose output is not finite.
@@ -90,8 +97,13 @@ def embed_images(
     embed = network if settings.features == "after" else partial(_features_before_neck, network)
     values = torch.empty(len(rows), network.backbone.sizes[-1])  # (N, D)
     for positions, visible in _streams(network, store, rows):
-        batches = partial(_batches, stored, store, rows[positions], settings.batch, place)
-        values[positions] = _features(network, partial(embed, visible=visible), batches, settings)
+        function = partial(embed, visible=visible)
+
+        def compute(part: slice, function: Any = function, rows: Any = rows[positions]) -> Tensor:
+            batches = partial(_batches, stored, store, rows[part], settings.batch, place)
+            return _features(network, function, batches, settings)
+
+        values[positions] = divided(compute, len(positions), settings.batch, world)
     not_finite = ~torch.isfinite(values).all(1)  # (N,)
     if not_finite.any():
         first = int(not_finite.nonzero()[0])

@@ -18,6 +18,7 @@ from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.parts.run.files import file_hash, rounded, write_csv, write_json
+from stages.parts.run.processes import run
 from stages.parts.run.settings import Device, Network, Spcl, Train
 from stages.parts.run.stage import run_stage
 from stages.parts.run.tensors import save_tensors
@@ -30,6 +31,7 @@ from stages.parts.run.training import (
     run_epochs,
     weight_files,
 )
+from stages.parts.run.world import open_world
 from stages.pseudo_label.data import SPCL, Method, TrainingSet, check, visible_images
 from stages.pseudo_label.loop import find_labels
 
@@ -57,11 +59,12 @@ TIMES = ("cluster_seconds", "train_seconds")
 def main() -> None:
     """Read parameters and files, find the labels, write."""
     tree = params.load()
-    method = Method(params.section(tree, "spcl", Spcl), tree["seed"])
     train = params.section(tree, "train", Train)
     network_settings = params.section(tree, "network", Network)
     device_settings = params.section(tree, "device", Device)
-    device = open_device(device_settings)
+    device, world = open_device(device_settings), open_world()
+    spcl = params.section(tree, "spcl", Spcl)
+    method = Method(spcl, tree["seed"], device_settings.shards, world)
     data = _training_set(method.spcl.source, train)
     for images in filter(None, (data.source, data.target)):
         images.store.keep(images.rows, device)
@@ -75,7 +78,7 @@ def main() -> None:
     used = parameters(sections, method.seed)
     used |= {"train.selection": train.selection, "epochs in all": epochs}
     checkpoint = open_checkpoint("pseudo_label", used, _inputs(network_settings))
-    stored = load_state(checkpoint, epochs)
+    stored = load_state(checkpoint, epochs, world)
     history = stored.facts["history"] if stored else []
     with curves(METRICS, SERIES, history) as log:
 
@@ -84,8 +87,10 @@ def main() -> None:
             print_summary(figures, epochs)
             log_times("pseudo_label", figures, TIMES)
 
-        run = partial(run_epochs, checkpoint=checkpoint, on_epoch_end=on_epoch_end)
-        result = find_labels(start, data, method, epochs, stored, run)
+        run_phase = partial(run_epochs, checkpoint=checkpoint, on_epoch_end=on_epoch_end)
+        result = find_labels(start, data, method, epochs, stored, run_phase)
+    if not world.is_first:
+        return
     labels = result.labels if train.setting == "unsupervised" else data.target.persons
     _write_labels(labels, result.history, data)
     _write_network(result.network, data, method, train)
@@ -193,4 +198,4 @@ def _write_labels(labels: np.ndarray, history: list[Figures], data: TrainingSet)
 
 if __name__ == "__main__":
     with run_stage("pseudo_label", "spcl.batch"):
-        main()
+        run(main)

@@ -16,11 +16,13 @@ from stages.parts.run import seeds
 from stages.parts.run.console import progress
 from stages.parts.run.settings import Spcl
 from stages.parts.run.stage import InputError
+from stages.parts.run.world import ALONE, World
 
 # Names of the two phases of stage 1.
 WARM_UP, SPCL = "warmup", "spcl"
 # SpCL's random erasing: share of the area, and aspect ratio drawn uniformly.
 ERASED_AREA = (0.02, 0.4)
+CLEAN_BATCH = 128  # images that go through the network at once without augmentation
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,15 @@ class VisibleImages:
             value=augment.MEAN,
         )
 
-    def clean(self, settings: Spcl, device: torch.device, size: int = 128) -> Iterator[Tensor]:
-        """Yield all images in order, normalized, in batches of `size`."""
-        starts = range(0, len(self.rows), size)
+    def clean(
+        self, settings: Spcl, device: torch.device, part: slice = slice(None)
+    ) -> Iterator[Tensor]:
+        """Yield the images of a part in order, normalized, in batches of CLEAN_BATCH."""
+        positions = np.arange(len(self.rows))[part]
+        starts = range(0, len(positions), CLEAN_BATCH)
         for start in progress(starts, "pseudo_label: embedding all images", "batch"):
-            positions = np.arange(start, min(start + size, len(self.rows)))
-            yield augment.normalize(self.resized(positions, settings, device))
+            batch = positions[start : start + CLEAN_BATCH]
+            yield augment.normalize(self.resized(batch, settings, device))
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,12 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Method:
-    """What is done: the section `spcl` of `params.yaml`, and the seed."""
+    """What is done: the section `spcl` of `params.yaml`, the seed, and how a batch is divided."""
 
     spcl: Spcl
     seed: int
+    shards: int = 1  # parts of a batch, see `Shards`
+    world: World = ALONE  # the processes that divide the work among them
 
 
 def visible_images(store: ImageStore, selection: str = "last") -> VisibleImages:

@@ -22,10 +22,19 @@ from stages.parts.network.head import Embedder, build
 from stages.parts.run.checkpoint import Stored, optimizer_tensors, restore_optimizer
 from stages.parts.run.console import busy, message, progress
 from stages.parts.run.settings import Spcl
+from stages.parts.run.shards import Shards
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import with_prefix, without_prefix
 from stages.parts.run.training import Figures, Means
-from stages.pseudo_label.data import SPCL, Method, TrainingSet, joint_batches
+from stages.parts.run.world import divided, tensors_from_first
+from stages.pseudo_label.data import (
+    CLEAN_BATCH,
+    SPCL,
+    Method,
+    TrainingSet,
+    VisibleImages,
+    joint_batches,
+)
 from stages.pseudo_label.schedule import epoch_title, learning_rate, new_optimizer, set_rate
 from stages.pseudo_label.self_paced import reliable_labels
 
@@ -121,17 +130,24 @@ def fill_memory(network: Embedder, data: TrainingSet, method: Method) -> HybridM
     Every row has a label of its own. After a warm-up the running statistics are the source's. They
     serve to embed the source. Then the target's are measured, and serve to embed the target.
     """
-    settings = method.spcl
-    device = _device(network)
     parts = []
     if data.source is not None:
-        embeddings = embed(network, data.source.clean(settings, device))  # (N_source, D)
+        embeddings = _embed(network, data.source, method)  # (N_source, D)
         parts.append(class_rows(embeddings, torch.from_numpy(data.source.persons)))  # (C, D)
-        if settings.warmup_epochs:
+        if method.spcl.warmup_epochs:
             measure_statistics(network, data, method)
-    parts.append(embed(network, data.target.clean(settings, device)))  # (N, D)
+    parts.append(_embed(network, data.target, method))  # (N, D)
     rows = torch.cat(parts)  # (C + N, D)
     return new_memory(rows, torch.arange(len(rows)), network, method)
+
+
+def _embed(network: Embedder, images: VisibleImages, method: Method) -> Tensor:
+    """Return the embeddings (N, D) of all images of a data set, on the CPU."""
+
+    def compute(part: slice) -> Tensor:
+        return embed(network, images.clean(method.spcl, _device(network), part))
+
+    return divided(compute, len(images.rows), CLEAN_BATCH, method.world)
 
 
 @torch.no_grad()
@@ -173,7 +189,11 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     """
     settings = method.spcl
     classes = data.source_classes
-    normal, tight, loose = _clusterings(state.memory.rows[classes:].cpu().numpy(), settings)
+    found = None
+    if method.world.is_first:  # it clusters for all
+        found = _clusterings(state.memory.rows[classes:].cpu().numpy(), settings)
+    shared = tensors_from_first(found, method.world)
+    normal, tight, loose = (shared[name].numpy() for name in ("normal", "tight", "loose"))
     if state.threshold is None and normal.max(initial=-1) < 0:
         raise InputError(
             f"the first clustering of {len(normal)} images found no cluster at spcl.radius "
@@ -199,7 +219,7 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     return {name: round(value, 6) for name, value in quality.items()}
 
 
-def _clusterings(rows: np.ndarray, settings: Spcl) -> list[np.ndarray]:
+def _clusterings(rows: np.ndarray, settings: Spcl) -> dict[str, Tensor]:
     """Return the labels (N,) of rows (N, D) at the normal, the tighter and the looser radius."""
     tight = settings.radius - settings.radius_gap
     loose = settings.radius + settings.radius_gap
@@ -207,8 +227,11 @@ def _clusterings(rows: np.ndarray, settings: Spcl) -> list[np.ndarray]:
         # Pairs beyond the loosest radius are of no use. Early in training most pairs are.
         floor = max(0.0, 1 - loose - 1e-3)
         similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=floor)  # (N, N)
-        radii = (settings.radius, tight, loose)
-        return [cluster(similarity, radius, settings.min_samples) for radius in radii]
+        radii = {"normal": settings.radius, "tight": tight, "loose": loose}
+        return {
+            name: torch.from_numpy(cluster(similarity, radius, settings.min_samples))
+            for name, radius in radii.items()
+        }
 
 
 def train_epoch(state: State, data: TrainingSet, method: Method) -> Figures:
@@ -224,17 +247,26 @@ def train_epoch(state: State, data: TrainingSet, method: Method) -> Figures:
     set_rate(state.optimizer, rate)
     labels = state.memory.labels[data.source_classes :].cpu().numpy()  # (N,)
     means = Means()
+    shards = Shards(state.network, method.shards, method.world)
     state.network.train()
     draw = ("train", epoch, settings.steps)
     batches = joint_batches(data, method, labels, draw, _device(state.network))
     title = epoch_title(epoch, settings)
+
+    def forward(images: Tensor, _: int | None) -> list[Tensor]:
+        return [state.network(images)]
+
     for images, indices in progress(batches, title, "step", settings.steps):
-        embeddings = state.network(images).split(settings.batch)  # (B, D) of each domain
+        blocks = [settings.batch] * len(indices)
+        (rows,) = shards.forward(forward, images, blocks)
+        embeddings = rows.split(settings.batch)  # (B, D) of each domain
 
         state.optimizer.zero_grad(set_to_none=True)
         losses = state.memory.step(list(zip(embeddings, indices, strict=True)))  # with backward
         means.add(dict(zip(names, losses, strict=True)))
+        shards.backward()
         state.optimizer.step()
+    shards.share_statistics()
     return {**means.of(("loss_source", "loss_target")), "learning_rate": rate}
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.parts.losses.triplet import batch_hard_triplet
-from stages.parts.network.head import Embedder, IdentityNetwork, build
+from stages.parts.network.head import Embedder, IdentityNetwork, Outputs, build
 from stages.parts.run import seeds
 from stages.parts.run.checkpoint import Stored, optimizer_tensors, restore_optimizer
 from stages.parts.run.console import progress
+from stages.parts.run.shards import Shards
 from stages.parts.run.tensors import with_prefix, without_prefix
 from stages.parts.run.training import Figures, Means
 from stages.parts.upload import upload
@@ -77,25 +78,28 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
     rate = learning_rate(epoch, settings)
     set_rate(state.optimizer, rate)
     means = Means()
+    shards = Shards(state.network.backbone, method.shards, method.world)
     state.network.train()
     draw = ("train", epoch, settings.steps)
     batches = joint_batches(data, method, None, draw, device)
     title = epoch_title(epoch, settings)
     for images, indices in progress(batches, title, "step", settings.steps):
         labels = upload(indices[0], device)  # (B,)
-        loss = source_loss(state.network, images, labels)
+        pooled = shards.forward(state.network.pooled, images, [len(images)])
+        loss = source_loss(state.network.behind(pooled), labels)
         means.add({"loss_source": loss})
 
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        shards.backward()
         state.optimizer.step()
+    shards.share_statistics()
     losses = means.of(("loss_source", "loss_target"))
     figures = {"phase": WARM_UP, **losses, "learning_rate": rate}
     return figures, {"cluster_seconds": 0.0, "train_seconds": time.perf_counter() - started}
 
 
-def source_loss(network: IdentityNetwork, images: Tensor, labels: Tensor) -> Tensor:
-    """Return cross-entropy plus triplet loss of images (B, 3, H, W) with labels (B,), a scalar."""
-    outputs = network.outputs(images)  # logits (B, C), pooled (B, D)
+def source_loss(outputs: Outputs, labels: Tensor) -> Tensor:
+    """Return cross-entropy plus triplet loss of logits (B, C) and pooled rows (B, D), a scalar."""
     cross_entropy = functional.cross_entropy(outputs.logits, labels)
     return cross_entropy + batch_hard_triplet(outputs.pooled, labels)

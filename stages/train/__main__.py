@@ -16,6 +16,7 @@ from stages.parts.run.console import message
 from stages.parts.run.curves import curves
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.parts.run.files import file_hash, rounded, write_csv, write_json
+from stages.parts.run.processes import run
 from stages.parts.run.settings import (
     Clusters,
     Den,
@@ -39,6 +40,7 @@ from stages.parts.run.training import (
     run_epochs,
     weight_files,
 )
+from stages.parts.run.world import open_world
 from stages.train import loop, prototypes
 from stages.train.data import Method, TrainingSet, training_set
 from stages.train.diagnostics import LABEL_FIGURES, attention_of_a_batch, counts_table
@@ -68,6 +70,8 @@ TIMES = (
 def main() -> None:
     """Read parameters and files, train, write."""
     tree = params.load()
+    device_settings = params.section(tree, "device", Device)
+    device, world = open_device(device_settings), open_world()
     method = Method(
         train=params.section(tree, "train", Train),
         den=params.section(tree, "den", Den),
@@ -76,10 +80,10 @@ def main() -> None:
         clusters=params.section(tree, "clusters", Clusters),
         prototypes=params.section(tree, "prototypes", Prototypes),
         seed=tree["seed"],
+        shards=device_settings.shards,
+        world=world,
     )
     network_settings = params.section(tree, "network", Network)
-    device_settings = params.section(tree, "device", Device)
-    device = open_device(device_settings)
     data = training_set(ImageStore(IMAGES), VISIBLE_LABELS, method.train)
     check_origin(data, method)
     data.store.keep(np.concatenate([data.visible_rows, data.infrared_rows]), device)
@@ -94,7 +98,7 @@ def main() -> None:
     used = parameters((*sections, *beyond, network_settings, device_settings, size), method.seed)
     inputs = [IMAGES / HASHES, VISIBLE_LABELS, PSEUDO_LABEL_NETWORK]
     checkpoint = open_checkpoint("train", used, inputs + weight_files(network_settings.weights))
-    stored = load_state(checkpoint, method.train.epochs)
+    stored = load_state(checkpoint, method.train.epochs, world)
     if stored is not None:
         state.restore(stored)
     with curves(METRICS, SERIES, list(state.history)) as log:
@@ -106,6 +110,8 @@ def main() -> None:
 
         one_epoch = partial(OBJECTIVES[method.train.objective], state, data, method)
         run_epochs(state, one_epoch, method.train.epochs, checkpoint, on_epoch_end)
+    if not world.is_first:
+        return
     write_attention(state, data, method)
     epoch = write_network(state, data, method.train.selection)
     write_labels(state, data)
@@ -223,4 +229,4 @@ def write_figures(state: State, data: TrainingSet, epoch: int) -> None:
 
 if __name__ == "__main__":
     with run_stage("train", "train.persons × train.images"):
-        main()
+        run(main)

@@ -1,7 +1,8 @@
 """What cross-modal training may see: training images of both modalities and visible labels."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,19 @@ from stages.parts.images import augment
 from stages.parts.images.checks import check_training
 from stages.parts.images.store import ImageStore
 from stages.parts.images.table import training_splits
+from stages.parts.network.embed import gather
+from stages.parts.network.head import IdentityNetwork
 from stages.parts.run.console import progress
 from stages.parts.run.settings import Clusters, Den, Otla, Pal, Prototypes, Train
 from stages.parts.run.stage import InputError
+from stages.parts.run.world import ALONE, World, divided
+
+CLEAN_BATCH = 128  # images that go through the network at once without augmentation
 
 
 @dataclass(frozen=True)
 class Method:
-    """What is done: the sections of `params.yaml` that training reads, and the seed."""
+    """What is done: the sections of `params.yaml` that training reads, and how work is divided."""
 
     train: Train
     den: Den
@@ -29,6 +35,8 @@ class Method:
     clusters: Clusters
     prototypes: Prototypes
     seed: int
+    shards: int = 1  # parts of a batch, see `Shards`
+    world: World = ALONE  # the processes that divide the work among them
 
 
 @dataclass(frozen=True)
@@ -179,10 +187,46 @@ def augmented(
     return images
 
 
-def clean_batches(
-    store: ImageStore, rows: np.ndarray, device: torch.device, size: int = 128
-) -> Iterator[Tensor]:
-    """Yield the images `rows` without augmentation, in batches (size, 3, H, W)."""
-    starts = range(0, len(rows), size)
+def embed_images(
+    network: IdentityNetwork,
+    store: ImageStore,
+    rows: np.ndarray,
+    visible: int | None,
+    world: World = ALONE,
+) -> Tensor:
+    """Return the embeddings of the images `rows` (N,): (N, D) rows of length 1, on the CPU.
+
+    `visible` is None for visible images and 0 for infrared ones.
+    """
+    return apply_to_images(network, partial(network, visible=visible), store, rows, world)
+
+
+def apply_to_images(
+    network: IdentityNetwork,
+    function: Callable[[Tensor], Tensor],
+    store: ImageStore,
+    rows: np.ndarray,
+    world: World = ALONE,
+) -> Tensor:
+    """Return `function` of the images `rows` (N,), in evaluation mode: (N, …) on the CPU.
+
+    Args:
+        network: the network that `function` uses.
+        function: (B, 3, H, W) → (B, …).
+        store: the images.
+        rows: rows of the store.
+        world: the processes that divide the images among them.
+    """
+    device = network.classifier.weight.device
+
+    def compute(part: slice) -> Tensor:
+        return gather(network, function, clean_batches(store, rows[part], device))
+
+    return divided(compute, len(rows), CLEAN_BATCH, world)
+
+
+def clean_batches(store: ImageStore, rows: np.ndarray, device: torch.device) -> Iterator[Tensor]:
+    """Yield the images `rows` without augmentation, in batches (CLEAN_BATCH, 3, H, W)."""
+    starts = range(0, len(rows), CLEAN_BATCH)
     for start in progress(starts, "train: images through the network", "batch"):
-        yield augment.normalize(store.batch(rows[start : start + size], device))
+        yield augment.normalize(store.batch(rows[start : start + CLEAN_BATCH], device))

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from stages.parts.clustering.density import cluster
 from stages.parts.clustering.neighbours import jaccard_similarity
-from stages.parts.network.embed import embed
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run.console import busy
 from stages.parts.run.settings import Clusters
-from stages.train.data import TrainingSet, clean_batches
+from stages.parts.run.world import ALONE, World, tensors_from_first
+from stages.train.data import TrainingSet, embed_images
 
 
 class Groups(NamedTuple):
@@ -44,7 +44,11 @@ def groups_of(clusters: np.ndarray) -> Groups:
 
 
 def find_groups(
-    network: IdentityNetwork, data: TrainingSet, positions: np.ndarray, settings: Clusters
+    network: IdentityNetwork,
+    data: TrainingSet,
+    positions: np.ndarray,
+    settings: Clusters,
+    world: World = ALONE,
 ) -> Groups:
     """Cluster infrared images by their embeddings, see `jaccard_similarity` and `cluster`.
 
@@ -53,22 +57,33 @@ def find_groups(
         data: the infrared images.
         positions: (M,) of the images in `data.infrared_rows`.
         settings: the section `clusters`.
+        world: the processes that divide the images among them.
     """
-    device = network.classifier.weight.device
     rows = data.infrared_rows[positions]
-    batches = clean_batches(data.store, rows, device)
-    embeddings = embed(network, batches, visible=0).numpy()  # (M, D)
-    return groups_of(clusters_of(embeddings, settings))
+    embeddings = embed_images(network, data.store, rows, 0, world).numpy()  # (M, D)
+    return groups_of(clusters_of(embeddings, settings, world=world))
 
 
 def clusters_of(
-    embeddings: np.ndarray, settings: Clusters, modality: np.ndarray | None = None
+    embeddings: np.ndarray,
+    settings: Clusters,
+    modality: np.ndarray | None = None,
+    world: World = ALONE,
 ) -> np.ndarray:
     """Return the cluster (N,) int64 of unit rows (N, D) float32, -1 outside.
 
     With `modality` (N,) the neighbours are balanced over modalities. Lists of neighbours are not
-    longer than there are images.
+    longer than there are images. The first process clusters for all.
     """
+    found = None
+    if world.is_first:
+        found = {"clusters": torch.from_numpy(_clusters(embeddings, settings, modality))}
+    return tensors_from_first(found, world)["clusters"].numpy()
+
+
+def _clusters(
+    embeddings: np.ndarray, settings: Clusters, modality: np.ndarray | None
+) -> np.ndarray:
     count = 1 if modality is None else 2
     fewest = len(embeddings) if modality is None else int(np.bincount(modality).min())
     k1 = min(settings.k1, count * fewest)

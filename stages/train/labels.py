@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from stages.parts.assignment.bank import LabelBank
-from stages.parts.network.embed import gather
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import seeds
 from stages.parts.run.console import busy, progress
@@ -17,7 +16,7 @@ from stages.parts.run.settings import Otla
 from stages.parts.run.training import Figures
 from stages.train import diagnostics
 from stages.train.assignment import ASSIGNMENTS, Assignment, by_argmax
-from stages.train.data import Method, TrainingSet, augmented, clean_batches
+from stages.train.data import Method, TrainingSet, apply_to_images, augmented
 from stages.train.groups import Groups
 
 # Lower bound of an estimated prior, as a fraction of 1/C. It keeps every label alive.
@@ -100,10 +99,10 @@ def log_predictions(
     visited = method.otla.predict == "visited"
     positions = np.unique(batches) if visited else np.arange(len(data.infrared_rows))
     if method.otla.predict_mode == "eval":
-        device = network.classifier.weight.device
-        images = clean_batches(data.store, data.infrared_rows[positions], device)
         predict = partial(network.predict, visible=0)
-        log_p = gather(network, predict, images).log_softmax(1)  # (M, C)
+        rows = data.infrared_rows[positions]
+        logits = apply_to_images(network, predict, data.store, rows, method.world)
+        log_p = logits.log_softmax(1)  # (M, C)
     else:
         parts = -(-len(positions) // batches.shape[1])
         visits = batches if visited else np.array_split(positions, parts)

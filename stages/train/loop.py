@@ -21,6 +21,7 @@ from stages.parts.run.checkpoint import (
 )
 from stages.parts.run.console import progress
 from stages.parts.run.settings import Den, Train
+from stages.parts.run.shards import Shards
 from stages.parts.run.tensors import with_prefix, without_prefix
 from stages.parts.run.training import Figures, Means
 from stages.parts.upload import upload
@@ -151,7 +152,7 @@ def validate(state: State, data: TrainingSet, method: Method) -> Figures:
     """
     if method.train.selection != "validation":
         return {}
-    score = validation_map(state.network, data.store)
+    score = validation_map(state.network, data.store, method.world)
     scores = [figures["validation_map"] for figures in state.history]
     if score > max(scores, default=-1.0):
         tensors = state.network.state_dict()
@@ -187,7 +188,7 @@ def predict_and_assign(
     log_p = log_p.to(state.network.classifier.weight.device)  # (M, C)
     groups = None
     if method.otla.rows == "clusters" and method.otla.assignment != "none":
-        groups = find_groups(state.network, data, positions, method.clusters)
+        groups = find_groups(state.network, data, positions, method.clusters, method.world)
     return assign(state.labels, positions, log_p, data, method.otla, groups)
 
 
@@ -217,14 +218,16 @@ def train_epoch(
     rate = set_rate(state, train, state.epoch)
     weight = weights(method)
     means = Means()
+    shards = Shards(state.network.backbone, method.shards, method.world)
     state.network.train()
     state.discriminator.train()
     for visible, infrared, label in progress(steps, title, "step", len(batches.labels)):
         images = torch.cat([augment(visible, gray=True), augment(infrared, gray=False)])
         images = images.contiguous(memory_format=torch.channels_last)  # (2B, 3, H, W)
         labels = upload(torch.from_numpy(label), device)  # (B,)
-        # logits (2B, C), pooled (2B, D), levels (2B, F)
-        outputs = state.network.outputs(images, visible=len(visible))
+        blocks = (len(visible), len(infrared))
+        pooled = shards.forward(state.network.pooled, images, blocks, visible=len(visible))
+        outputs = state.network.behind(pooled)  # logits (2B, C), pooled (2B, D), levels (2B, F)
 
         modality = discriminate(state, outputs.levels, method.den, generator)  # (2B,)
         infrared_labels = labels if is_paired else None
@@ -234,7 +237,9 @@ def train_epoch(
 
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        shards.backward()
         state.optimizer.step()
+    shards.share_statistics()
     losses = means.of(("loss", *WEIGHTS))
     reversal = round(reversal_strength(state, method.den), 6)
     return {**losses, "learning_rate": round(rate, 10), "reversal": reversal}

@@ -16,16 +16,16 @@ from stages.parts.assignment.bank import LabelBank
 from stages.parts.clustering.prototypes import PrototypeMemory
 from stages.parts.images.pairing import class_batches
 from stages.parts.losses.prototypes import own_contrast, self_distillation, unified_contrast
-from stages.parts.network.embed import embed
 from stages.parts.run import seeds
 from stages.parts.run.console import busy, progress
 from stages.parts.run.settings import Prototypes
+from stages.parts.run.shards import Shards
 from stages.parts.run.training import Figures, Means
 from stages.parts.upload import upload
 from stages.train import diagnostics
 from stages.train.assignment import Assignment
 from stages.train.association import ASSOCIATIONS, Classes, log_affinity
-from stages.train.data import Method, TrainingSet, augmented, clean_batches
+from stages.train.data import Method, TrainingSet, augmented, embed_images
 from stages.train.groups import clusters_of
 from stages.train.labels import label_prior
 from stages.train.loop import State, set_rate, validate
@@ -68,9 +68,8 @@ def prepare_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Epoc
 
     The bank gets the label of every infrared image whose class has one.
     """
-    device = state.network.classifier.weight.device
     visible, infrared = (
-        embed(state.network, clean_batches(data.store, rows, device), visible=count)
+        embed_images(state.network, data.store, rows, count, method.world)
         for rows, count in ((data.visible_rows, None), (data.infrared_rows, 0))
     )
     clusters, overlap = infrared_classes(visible, infrared, data, method, state.epoch)
@@ -115,13 +114,13 @@ def infrared_classes(
     if data.infrared_truth is not None:
         return data.infrared_truth, np.eye(data.classes, dtype=np.int64)
     if method.prototypes.association != "global":
-        clusters = clusters_of(infrared.numpy(), method.clusters)
+        clusters = clusters_of(infrared.numpy(), method.clusters, world=method.world)
         return clusters, np.zeros((clusters.max(initial=-1) + 1, data.classes), np.int64)
     modality = (np.arange(len(visible) + len(infrared)) >= len(visible)).astype(np.int64)
     both = torch.cat([visible, infrared]).numpy()
     chosen = chosen_images(modality, method, epoch)
     joint = np.full(len(both), -1)
-    joint[chosen] = clusters_of(both[chosen], method.clusters, modality[chosen])
+    joint[chosen] = clusters_of(both[chosen], method.clusters, modality[chosen], method.world)
     parts = joint[len(visible) :]
     numbers, compact = np.unique(parts[parts >= 0], return_inverse=True)
     clusters = np.full(len(infrared), -1)
@@ -227,9 +226,14 @@ def train_epoch(
     weight = weights(state.epoch, method.prototypes)
     rate = set_rate(state, train, epoch_of_rate(state.epoch, method.prototypes))
     means, images_seen = Means(), 0
+    shards = Shards(state.network.backbone, method.shards, method.world)
     state.network.train()
     title = f"train: epoch {state.epoch + 1}/{train.epochs}"
     plain = replace(train, grayscale=0.0, exchange=0.0, mixture=0.0)
+
+    def last_level(images: Tensor, visible: int | None) -> list[Tensor]:
+        return state.network.pooled(images, visible)[-1:]
+
     for halves in progress(batches, title, "step", len(batches)):
         images = [
             augmented(data.store, rows, device, how, generator, gray=number == 0)
@@ -238,7 +242,9 @@ def train_epoch(
         ]
         stacked = torch.cat(images).contiguous(memory_format=torch.channels_last)
         visible = views * len(halves[0][1])
-        embeddings = state.network(stacked, visible=visible)  # (B, D), visible images first
+        blocks = [len(block) for block in images]
+        (pooled,) = shards.forward(last_level, stacked, blocks, visible)
+        embeddings = state.network.embedding(pooled)  # (B, D), visible images first
         own = [halves[0][1]] * views + [classes for _, classes in halves[1:]]
         classes = upload(torch.from_numpy(np.concatenate(own)), device)  # (B,)
         terms = loss_terms(
@@ -249,9 +255,11 @@ def train_epoch(
 
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        shards.backward()
         state.optimizer.step()
         memory.update(embeddings, classes)
         images_seen += len(embeddings)
+    shards.share_statistics()
     return {**means.of(("loss", *TERMS)), "learning_rate": round(rate, 10)}, images_seen
 
 

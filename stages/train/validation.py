@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from stages.parts.images.store import ImageStore
-from stages.parts.network.embed import embed
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.retrieval.ranking import score_ranking
-from stages.train.data import clean_batches
+from stages.parts.run.world import ALONE, World
+from stages.train.data import embed_images
 
 
-def validation_map(network: IdentityNetwork, store: ImageStore) -> float:
+def validation_map(network: IdentityNetwork, store: ImageStore, world: World = ALONE) -> float:
     """Return the mAP of all infrared validation images against all visible ones.
 
     Nothing is drawn and nothing is excluded. `check_training` has seen to it that an identity has
@@ -22,13 +22,11 @@ def validation_map(network: IdentityNetwork, store: ImageStore) -> float:
     Raises:
         FloatingPointError: if an embedding is not finite.
     """
-    device = network.classifier.weight.device
     person = store.table["person"].to_numpy()
     embeddings, persons = {}, {}
     for modality, visible in (("infrared", 0), ("visible", None)):
         rows = store.rows(("val",), modality)
-        batches = clean_batches(store, rows, device)
-        embeddings[modality] = embed(network, batches, visible=visible)  # (N, D)
+        embeddings[modality] = embed_images(network, store, rows, visible, world)  # (N, D)
         if not embeddings[modality].isfinite().all():
             raise FloatingPointError("the embeddings of the validation images are not finite")
         persons[modality] = person[rows]

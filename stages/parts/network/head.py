@@ -52,7 +52,11 @@ class Embedder(nn.Module):
 
     def forward(self, images: Tensor, visible: int | None = None) -> Tensor:
         """Return the embeddings of images (B, 3, H, W): (B, D) float32 rows of length 1."""
-        return functional.normalize(self.neck(self.pooled(images, visible)[-1]))
+        return self.embedding(self.pooled(images, visible)[-1])
+
+    def embedding(self, pooled: Tensor) -> Tensor:
+        """Return the rows (B, D) of length 1 of the last pooled level (B, D)."""
+        return functional.normalize(self.neck(pooled))
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load `backbone.*` and `neck.*` of a stored network; other tensors are left out.
@@ -104,7 +108,10 @@ class IdentityNetwork(Embedder):
 
     def outputs(self, images: Tensor, visible: int | None = None) -> Outputs:
         """Return what the losses need, of images (B, 3, H, W)."""
-        pooled = self.pooled(images, visible)  # (B, C_0) … (B, C_4)
+        return self.behind(self.pooled(images, visible))
+
+    def behind(self, pooled: list[Tensor]) -> Outputs:
+        """Return what the losses need, of the pooled levels (B, C_0) … (B, C_4)."""
         necks = (*self.level_necks, self.neck)
         levels = [layer(level) for layer, level in zip(necks, pooled, strict=True)]
         logits = self.classifier(levels[-1])  # (B, C)

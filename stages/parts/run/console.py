@@ -31,12 +31,13 @@ def end_on_signals() -> None:
     the one that the next `dvc repro` starts.
     """
     for number in SIGNALS:
-        signal.signal(number, _end)
+        signal.signal(number, end_by_signal)
     if "DVC_STAGE" in os.environ:
         _signal_when_parent_ends(signal.SIGTERM)
 
 
-def _end(number: int, _: FrameType | None) -> NoReturn:
+def end_by_signal(number: int, _: FrameType | None = None) -> NoReturn:
+    """End with one line: exit code 130 or 143."""
     for each in SIGNALS:
         signal.signal(each, _end_again)
     line = (
@@ -72,8 +73,15 @@ def end_without_reader() -> NoReturn:
     sys.exit(1)
 
 
+def is_first() -> bool:
+    """Whether this process speaks for all that were started together (`processes.py`)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def message(line: str) -> None:
-    """Print one line; a progress bar that is shown stays whole."""
+    """Print one line; a progress bar that is shown stays whole. Only the first process speaks."""
+    if not is_first():
+        return
     try:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
@@ -88,9 +96,8 @@ def progress(
 
     The bar is silent when stderr is not a terminal.
     """
-    silent = not sys.stderr.isatty()
     shown: Iterable[Item] = tqdm(
-        items, desc=what, unit=unit, total=total, leave=False, disable=silent
+        items, desc=what, unit=unit, total=total, leave=False, disable=_is_silent()
     )
     return shown
 
@@ -98,6 +105,9 @@ def progress(
 @contextmanager
 def busy(what: str) -> Iterator[None]:
     """Show `what` on a terminal while the body runs, for work that has no steps to count."""
-    silent = not sys.stderr.isatty()
-    with tqdm(desc=what, bar_format="{desc} …", leave=False, disable=silent):
+    with tqdm(desc=what, bar_format="{desc} …", leave=False, disable=_is_silent()):
         yield
+
+
+def _is_silent() -> bool:
+    return not sys.stderr.isatty() or not is_first()

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from dvclive.live import Live
 
+from stages.parts.run.console import is_first
+
 
 class Log(Protocol):
     """What `curves` yields."""
@@ -23,6 +25,9 @@ def curves(folder: Path, series: Iterable[str], past: Iterable[dict[str, Any]]) 
     name, or None, its curve has no point for this epoch. Nothing here may depend on the clock,
     because the files are tracked.
     """
+    if not is_first():
+        yield lambda _: None
+        return
     names = tuple(series)
     with Live(
         str(folder), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False

@@ -27,6 +27,8 @@ def open_device(chosen: Device) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda":
+        if "LOCAL_RANK" in os.environ:  # one of several processes, each of which has its GPU
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise ValueError(f"params.yaml: device.name: {name!r}, but {count} GPUs are here")

@@ -18,6 +18,7 @@ from stages.parts.run.values import (
     more_than,
     one_of,
     positive,
+    power_of_two,
     share,
 )
 
@@ -66,6 +67,7 @@ class Device:
     ]
     precision: Annotated[str, one_of("auto", "float32", "tf32", "bfloat16")]
     threads: Annotated[int, between(1, 1024)]
+    shards: Annotated[int, power_of_two(64)]
     numerics: Annotated[str, one_of("portable", "native")]
 
 

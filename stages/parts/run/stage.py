@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stages import STARTED
+from stages.parts.run.console import is_first
 from stages.parts.run.files import LOGS, write_json
 
 
@@ -26,6 +27,7 @@ EXPECTED = (
     MemoryError,
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PATIENCE = 10  # seconds in which the first process, or the launcher, ends the others
 # What torch and faiss say with a RuntimeError, on a CPU and on a GPU.
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|alloc(_| )fail", re.IGNORECASE)
 
@@ -45,8 +47,11 @@ def run_stage(name: str, batch: str = "") -> Iterator[None]:
             raise
         if os.environ.get("VIREID_TRACEBACK"):
             traceback.print_exc()
+        if not is_first():
+            time.sleep(PATIENCE)
         sys.exit(f"error in {name}: {' '.join(_explained(error, batch).split())}")
-    write_json(LOGS / f"{name}.json", {"seconds": round(time.perf_counter() - STARTED, 2)})
+    if is_first():
+        write_json(LOGS / f"{name}.json", {"seconds": round(time.perf_counter() - STARTED, 2)})
 
 
 def _explained(error: Exception, batch: str) -> str:

@@ -9,10 +9,11 @@ import yaml
 from torch import Tensor
 
 from stages.parts.run.checkpoint import Checkpoint, Stored, fingerprint
-from stages.parts.run.console import message
+from stages.parts.run.console import is_first, message
 from stages.parts.run.files import LOGS, append_line, resolve
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors
+from stages.parts.run.world import ALONE, World, facts_from_first, tensors_from_first
 
 Figures = dict[str, Any]
 LOOK_EVERY = 32  # steps after which losses on a GPU are looked at
@@ -46,9 +47,15 @@ def open_checkpoint(stage: str, parameters: dict[str, Any], inputs: Iterable[Pat
     return checkpoint
 
 
-def load_state(checkpoint: Checkpoint, epochs: int) -> Stored | None:
-    """Return the state to go on from, and say so; None if there is none."""
-    stored = checkpoint.load()
+def load_state(checkpoint: Checkpoint, epochs: int, world: World = ALONE) -> Stored | None:
+    """Return the state to go on from, and say so; None if there is none.
+
+    The first process reads it for all.
+    """
+    stored = checkpoint.load() if world.is_first else None
+    facts = facts_from_first(stored and stored.facts, world)
+    if facts is not None:
+        stored = Stored(tensors_from_first(stored and stored.tensors, world), facts)
     if stored is not None:
         finished = len(stored.facts["history"])
         where = f"going on after epoch {finished} of {epochs} ({checkpoint.path})"
@@ -73,6 +80,8 @@ def run_epochs(
 ) -> None:
     """Train `state` until `epochs` epochs are finished; write the checkpoint after each epoch.
 
+    Of several processes only the first one writes, and calls `on_epoch_end`.
+
     Args:
         state: goes on after the epochs of its history.
         one_epoch: trains one epoch; returns its figures, and those that are of the clock.
@@ -92,8 +101,9 @@ def run_epochs(
             where = place if epoch else "no epoch was finished"
             raise FloatingPointError(f"epoch {epoch + 1}, {error}; {where}") from None
         state.history.append({"epoch": epoch + 1, **figures})
-        checkpoint.save(state.tensors(), state.facts() | {"history": state.history})
-        on_epoch_end(state.history[-1] | times)
+        if is_first():
+            checkpoint.save(state.tensors(), state.facts() | {"history": state.history})
+            on_epoch_end(state.history[-1] | times)
 
 
 def log_times(stage: str, figures: Figures, names: Iterable[str]) -> None:

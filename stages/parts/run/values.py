@@ -33,6 +33,14 @@ def matching(expected: str, pattern: str) -> Accepts:
     return Accepts(expected, lambda value: re.fullmatch(pattern, value) is not None)
 
 
+def power_of_two(high: int) -> Accepts:
+    """Accept 1, 2, 4 … up to `high`."""
+    return Accepts(
+        f"a power of two from 1 to {high}",
+        lambda value: 1 <= value <= high and value & (value - 1) == 0,
+    )
+
+
 def between(low: float, high: float) -> Accepts:
     """Accept a number from `low` to `high`, both included."""
     return Accepts(f"a number from {low} to {high}", lambda value: low <= value <= high)
