@@ -25,6 +25,8 @@ from stages.evaluate.score import (
 from stages.parts.images.store import ImageStore
 from stages.parts.run import params
 from stages.parts.run.checkpoint import delete_finished
+from stages.parts.run.console import message
+from stages.parts.run.device import described, open_device, resolved, uses_bfloat16
 from stages.parts.run.files import file_hash, rounded, whole_folder, write_csv, write_json
 from stages.parts.run.settings import Device, Evaluate
 from stages.parts.run.stage import run_stage
@@ -42,7 +44,7 @@ def main() -> None:
     with run_stage("evaluate", "evaluate.batch"):
         tree = params.load()
         settings = params.section(tree, "evaluate", Evaluate)
-        device = params.section(tree, "device", Device)
+        chosen = params.section(tree, "device", Device)
         protocol = PROTOCOLS[tree["dataset"]]
         store = ImageStore(TARGET)
         table = apply_split(protocol.name, store.table, settings.split)
@@ -54,6 +56,10 @@ def main() -> None:
         start = {"pseudo_label": file_hash(PSEUDO_LABEL_NETWORK)}
         require_facts(NETWORK, network.facts, start, "train")
         delete_finished()
+        device = open_device(chosen)
+        message(f"evaluate: {described(device, resolved(chosen, device))}")
+        for stored in (network, label_network):
+            stored.network.half_precision = uses_bfloat16(device, chosen.precision)
 
         rows = evaluated_rows(table)
         embeddings = embed_images(network, store, rows, settings, device)

@@ -17,8 +17,7 @@ from stages.parts.network.backbone import Extras
 from stages.parts.network.embed import gather
 from stages.parts.network.head import Embedder
 from stages.parts.run.console import progress
-from stages.parts.run.device import open_device, uses_bfloat16
-from stages.parts.run.settings import Device, Evaluate
+from stages.parts.run.settings import Evaluate
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors, require_facts
 
@@ -74,7 +73,11 @@ def open_network(path: Path, split: str, origin: dict[str, Any], stage: str) -> 
 
 
 def embed_images(
-    stored: StoredNetwork, store: ImageStore, rows: np.ndarray, settings: Evaluate, device: Device
+    stored: StoredNetwork,
+    store: ImageStore,
+    rows: np.ndarray,
+    settings: Evaluate,
+    device: torch.device,
 ) -> Embeddings:
     """Return the embeddings of the images `rows` (N,) of the store.
 
@@ -84,20 +87,18 @@ def embed_images(
     Raises:
         InputError: Names the first image whose output is not finite.
     """
-    place = open_device(device)
-    network = stored.network.to(place)
-    network.half_precision = uses_bfloat16(place, device.precision)
+    network = stored.network.to(device)
     embed = network if settings.features == "after" else partial(_features_before_neck, network)
     values = torch.empty(len(rows), network.backbone.sizes[-1])  # (N, D)
     for positions, visible in _streams(network, store, rows):
-        batches = partial(_batches, stored, store, rows[positions], settings.batch, place)
+        batches = partial(_batches, stored, store, rows[positions], settings.batch, device)
         values[positions] = _features(network, partial(embed, visible=visible), batches, settings)
     not_finite = ~torch.isfinite(values).all(1)  # (N,)
     if not_finite.any():
         first = int(not_finite.nonzero()[0])
         image = store.table["path"].iloc[rows[first]]
         raise InputError(f"{stored.path}: the network's output for {image} is not finite")
-    return Embeddings(rows, values.numpy())
+    return Embeddings(rows, values.numpy(), device)
 
 
 def _streams(

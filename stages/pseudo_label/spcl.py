@@ -173,7 +173,7 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     """
     settings = method.spcl
     classes = data.source_classes
-    normal, tight, loose = _clusterings(state.memory.rows[classes:].cpu().numpy(), settings)
+    normal, tight, loose = _clusterings(state.memory.rows[classes:], settings)
     if state.threshold is None and normal.max(initial=-1) < 0:
         raise InputError(
             f"the first clustering of {len(normal)} images found no cluster at spcl.radius "
@@ -199,14 +199,17 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     return {name: round(value, 6) for name, value in quality.items()}
 
 
-def _clusterings(rows: np.ndarray, settings: Spcl) -> list[np.ndarray]:
+def _clusterings(rows: Tensor, settings: Spcl) -> list[np.ndarray]:
     """Return the labels (N,) of rows (N, D) at the normal, the tighter and the looser radius."""
+    embeddings = rows.cpu().numpy()
     tight = settings.radius - settings.radius_gap
     loose = settings.radius + settings.radius_gap
     with busy(f"pseudo_label: clustering {len(rows)} images"):
         # Pairs beyond the loosest radius are of no use. Early in training most pairs are.
         floor = max(0.0, 1 - loose - 1e-3)
-        similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=floor)  # (N, N)
+        similarity = jaccard_similarity(  # (N, N)
+            embeddings, settings.k1, settings.k2, floor, device=rows.device
+        )
         radii = (settings.radius, tight, loose)
         return [cluster(similarity, radius, settings.min_samples) for radius in radii]
 

@@ -58,16 +58,19 @@ def find_groups(
     rows = data.infrared_rows[positions]
     batches = clean_batches(data.store, rows, device)
     embeddings = embed(network, batches, visible=0).numpy()  # (M, D)
-    return groups_of(clusters_of(embeddings, settings))
+    return groups_of(clusters_of(embeddings, settings, device))
 
 
 def clusters_of(
-    embeddings: np.ndarray, settings: Clusters, modality: np.ndarray | None = None
+    embeddings: np.ndarray,
+    settings: Clusters,
+    device: torch.device,
+    modality: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the cluster (N,) int64 of unit rows (N, D) float32, -1 outside.
 
-    With `modality` (N,) the neighbours are balanced over modalities. Lists of neighbours are not
-    longer than there are images.
+    Neighbours are searched on `device`. With `modality` (N,) they are balanced over modalities.
+    Lists of neighbours are not longer than there are images.
     """
     count = 1 if modality is None else 2
     fewest = len(embeddings) if modality is None else int(np.bincount(modality).min())
@@ -75,5 +78,5 @@ def clusters_of(
     k2 = min(settings.k2, k1 // count)
     with busy(f"train: clustering {len(embeddings)} images"):
         floor = max(0.0, 1 - settings.radius - 1e-3)
-        similarity = jaccard_similarity(embeddings, k1, k2, floor=floor, modality=modality)
+        similarity = jaccard_similarity(embeddings, k1, k2, floor, modality, device)
         return cluster(similarity, settings.radius, settings.min_samples)
