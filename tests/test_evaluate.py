@@ -568,6 +568,25 @@ def constant_scores(cmc, mean_ap, mean_inp):
     return RankingScores(np.full(20, cmc), mean_ap, mean_inp, 5, 1)
 
 
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("embed_images", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")),
+        ("search_galleries", RuntimeError("faiss::gpu: alloc fail (cudaMalloc error)")),
+    ],
+    ids=["network", "search"],
+)
+def test_too_little_memory_is_one_line(project, monkeypatch, place, error):
+    def fail(*_):
+        raise error
+
+    project()
+    monkeypatch.setattr(stage, place, fail)
+    with pytest.raises(SystemExit, match=r"lower evaluate.batch, or set device.precision to"):
+        stage.main()
+    assert not Path("data/rankings").exists()
+
+
 def test_mean_and_deviation_over_draws():
     tree = score.summary([constant_scores(0.2, 0.5, 0.1), constant_scores(0.4, 0.7, 0.1)])
     assert list(tree) == [name + end for name in SCORES for end in ("", "_sd")]
