@@ -260,6 +260,13 @@ def test_a_file_system_that_takes_nothing_is_one_line(
     assert list((tmp_path / "data").iterdir()) == []
 
 
+FAISS = (
+    "Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(const AllocRequest&) "
+    "at faiss/gpu/StandardGpuResources.cpp:530: StandardGpuResources: alloc fail type FlatData dev "
+    "0 space Device stream 0x7f size 8192000000 bytes (cudaMalloc error out of memory [2])\n"
+)
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -270,9 +277,10 @@ def test_a_file_system_that_takes_nothing_is_one_line(
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has x."),
             r"CUDA out of memory. Tried to allocate 2.00 GiB; lower a × b, or set device.precision",
         ),
+        (RuntimeError(FAISS), r"GPU \(device.name: cpu searches on the CPU\); lower a × b, or set"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), r"memory: you; lower"),
     ],
-    ids=["disk", "read-only", "numpy", "GPU", "torch"],
+    ids=["disk", "read-only", "numpy", "GPU", "faiss", "torch"],
 )
 def test_too_little_room_is_one_line_that_says_what_helps(error: Exception, line: str) -> None:
     with (

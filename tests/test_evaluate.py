@@ -183,7 +183,8 @@ def test_what_is_written(project, dataset, capsys):
     assert sorted(os.listdir("data/rankings")) == sorted(files)
     assert sorted(os.listdir("data")) == ["images", "rankings"]
 
-    lines = capsys.readouterr().out.splitlines()
+    place, *lines = capsys.readouterr().out.splitlines()
+    assert place.startswith("evaluate: running on ")
     assert lines[0].split() == ["%", "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"]
     for line, mode in zip(lines[1:3], modes, strict=True):
         mean = f"{100 * metrics[mode]['rank1']:.2f}"
@@ -342,7 +343,7 @@ def test_reranked(project, capsys):
     stage.main()
     metrics, _, facts = read_all()
     rows, values = (np.load(f"data/rankings/{name}.npy") for name in ("rows", "embeddings"))
-    embeddings = score.Embeddings(rows, values)
+    embeddings = score.Embeddings(rows, values, torch.device("cpu"))
     table = read_table(Path("data/images/target/table.csv"))
     person, camera = table["person"].to_numpy(), table["camera"].to_numpy()
     query, gallery = (
@@ -361,7 +362,7 @@ def test_reranked(project, capsys):
     assert metrics["rerank"] is True
     assert facts["rerank"] == {"k1": 8, "k2": 3, "lambda": 0.4}
     printed = capsys.readouterr().out
-    assert printed.startswith("%, re-ranked")
+    assert "\n%, re-ranked" in printed
     assert "re-ranked by k-reciprocal neighbors (k1 8, k2 3, lambda 0.4)" in printed
     visible = metrics["pseudo_label"]["visible"]
 
@@ -567,6 +568,25 @@ def constant_scores(cmc, mean_ap, mean_inp):
     return RankingScores(np.full(20, cmc), mean_ap, mean_inp, 5, 1)
 
 
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("embed_images", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")),
+        ("search_galleries", RuntimeError("faiss::gpu: alloc fail (cudaMalloc error)")),
+    ],
+    ids=["network", "search"],
+)
+def test_too_little_memory_is_one_line(project, monkeypatch, place, error):
+    def fail(*_):
+        raise error
+
+    project()
+    monkeypatch.setattr(stage, place, fail)
+    with pytest.raises(SystemExit, match=r"lower evaluate.batch, or set device.precision to"):
+        stage.main()
+    assert not Path("data/rankings").exists()
+
+
 def test_mean_and_deviation_over_draws():
     tree = score.summary([constant_scores(0.2, 0.5, 0.1), constant_scores(0.4, 0.7, 0.1)])
     assert list(tree) == [name + end for name in SCORES for end in ("", "_sd")]
@@ -582,7 +602,7 @@ def test_visible_against_other_cameras(project):
     rows = table.loc[table["split"].isin(("query", "gallery")), "row"].to_numpy()
     rng = np.random.default_rng(3)
     values = rng.normal(size=(len(rows), 8)).astype(np.float32)
-    scores = score.visible_score(table, score.Embeddings(rows, values))
+    scores = score.visible_score(table, score.Embeddings(rows, values, torch.device("cpu")))
     visible = table.loc[table["split"] == "gallery", "row"].to_numpy()
     at = np.searchsorted(rows, visible)
     person = table["person"].to_numpy()[visible]

@@ -149,7 +149,10 @@ SLIPS = {
     "images": ([], "images: expected keys, found []"),
     "profiles": ({1: {}}, "profiles: 1 is not the name of a scale"),
     "seed ": (0, "seed  is not a parameter"),
-    "device.name": ("gpu", "device.name: 'gpu' is not auto, cpu, cuda or cuda:<number>"),
+    "device.name": (
+        "cuda:1",
+        "device.name: 'cuda:1' is not auto, cpu or cuda (CUDA_VISIBLE_DEVICES says which GPU)",
+    ),
     "data.root": ("a\0b", r"data.root: 'a\x00b' holds a NUL character"),
     "profiles ": ({}, "profiles  is not a parameter; did you mean profiles?"),
 }

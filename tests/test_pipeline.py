@@ -97,6 +97,7 @@ def test_a_checkpoint_survives_an_edit_of_code_that_its_stage_does_not_use(
         command, cwd=repository.folder, env=repository.environment, stdout=subprocess.PIPE
     ) as stage:
         assert stage.stdout is not None
+        assert b"running on " in stage.stdout.readline()
         assert b"epoch   1/4" in stage.stdout.readline()
         stage.kill()
     index = repository.folder / "stages/parts/retrieval/index.py"

@@ -1,8 +1,5 @@
 """Laws of `score_ranking`, a slow twin, the reference's numbers, bad input."""
 
-import inspect
-
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -307,22 +304,6 @@ def test_inner_products_by_blocks(size, monkeypatch):
     assert [len(values) for _, values in blocks] == lengths[size]
     assert np.concatenate([np.arange(7)[block] for block, _ in blocks]).tolist() == list(range(7))
     np.testing.assert_array_equal(np.concatenate([values for _, values in blocks]), whole)
-
-
-def test_inner_products_ask_the_gpu_where_there_is_one(monkeypatch):
-    """Without a GPU: the call that it would get fits faiss's function, whose result is returned."""
-    signature, asked = inspect.signature(faiss.pairwise_distance_gpu), []
-
-    def pretend(*arguments, **named):
-        asked.append(signature.bind(*arguments, **named).arguments)
-        return "from the GPU"
-
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
-    monkeypatch.setattr(faiss, "pairwise_distance_gpu", pretend)
-    assert one_block(np.eye(2), np.eye(2)) == "from the GPU"
-    assert asked[0]["metric"] == faiss.METRIC_INNER_PRODUCT
-    assert asked[0]["xq"].dtype == asked[0]["xb"].dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,18 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
 from stages.parts.run import checkpoint, console, files, seeds
+from stages.parts.run import device as devices
 from stages.parts.run.checkpoint import (
     Checkpoint,
     delete_finished,
@@ -20,7 +24,7 @@ from stages.parts.run.checkpoint import (
     restore_optimizer,
 )
 from stages.parts.run.console import busy, message, progress
-from stages.parts.run.device import open_device, uses_bfloat16
+from stages.parts.run.device import described, open_device, resolved, uses_bfloat16
 from stages.parts.run.files import (
     append_line,
     file_hash,
@@ -34,6 +38,7 @@ from stages.parts.run.files import (
 from stages.parts.run.settings import Device
 from stages.parts.run.stage import InputError, run_stage
 from stages.parts.run.tensors import load_tensors, save_tensors
+from tests.builders import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -87,23 +92,42 @@ def threads():
 
 def device(name: str, threads: int = 1, precision: str = "auto") -> torch.device:
     """`open_device` with these values of the section `device`."""
-    return open_device(Device(name, precision, threads, shards=1, numerics="portable"))
+    return open_device(section(name, threads, precision))
+
+
+def section(name: str, threads: int = 1, precision: str = "auto") -> Device:
+    return Device(name, precision, threads, shards=1, numerics="portable")
 
 
 @pytest.fixture
-def kernels(monkeypatch):
-    """One pretended GPU; the kernels that it takes are put back."""
+def kernels(monkeypatch, tmp_path):
+    """Two pretended GPUs; the kernels that they take are put back."""
     convolution, product = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = convolution.fp32_precision, product.fp32_precision
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(device.index))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"GPU-{number}")
+    )
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    yield
+    monkeypatch.setattr(devices, "LOCKS", tmp_path / "locks")
+    current: list[int] = []
+    yield current
     torch.use_deterministic_algorithms(False)
     convolution.fp32_precision, product.fp32_precision = before
+
+
+@pytest.fixture
+def no_gpu(monkeypatch, tmp_path):
+    """A machine on which torch can use no GPU; where it would show that it has one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(devices, "GPU", tmp_path / "nvidia0")
+    monkeypatch.setattr(devices, "DRIVER", tmp_path / "version")
+    return devices
 
 
 def test_the_number_of_threads_is_the_parameter(threads):
@@ -113,7 +137,8 @@ def test_the_number_of_threads_is_the_parameter(threads):
 
 
 def test_auto_is_the_gpu_where_there_is_one(threads, kernels, monkeypatch):
-    assert device("auto").type == "cuda"
+    assert device("auto") == torch.device("cuda:0")
+    assert kernels == [0]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device("auto").type == "cpu"
 
@@ -136,13 +161,141 @@ def test_on_the_cpu_nothing_is_switched(threads, kernels):
     device("cpu")
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.benchmark
+    assert not kernels
 
 
-@pytest.mark.parametrize(("name", "there"), [("cuda", 0), ("cuda:1", 1), ("cuda:0", 0)])
-def test_a_gpu_that_is_not_there_is_one_line(threads, monkeypatch, name, there):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
-    with pytest.raises(ValueError, match=f"device.name: '{name}', but {there} GPUs are here"):
-        device(name)
+def test_a_gpu_that_is_not_there_is_one_line(threads, no_gpu):
+    with pytest.raises(ValueError, match=r"name: 'cuda', but torch .* \(CUDA .*\) can use no GPU$"):
+        device("cuda")
+
+
+OLD_DRIVER = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC\n"
+
+
+def test_auto_warns_of_a_gpu_that_torch_cannot_use(threads, no_gpu, monkeypatch, capsys):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    device("auto")
+    assert capsys.readouterr().out == ""
+    no_gpu.GPU.touch()
+    device("auto")
+    assert capsys.readouterr().out.startswith(f"WARNING: torch {torch.__version__} (CUDA ")
+    no_gpu.DRIVER.write_text(OLD_DRIVER)
+    device("auto")
+    assert capsys.readouterr().out.endswith(
+        "can use no GPU with the NVIDIA driver 535.104.05 (CUDA 13 needs 580 or newer); "
+        "the CPU computes\n"
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    device("auto")
+    device("cpu")
+    assert capsys.readouterr().out == ""
+
+
+def test_which_nvidia_driver_is_here(no_gpu):
+    text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n"
+    no_gpu.DRIVER.write_text(text)
+    assert " driver 580.95.05 (" in no_gpu._without_gpu()
+    no_gpu.DRIVER.write_text("")
+    assert " driver of an unknown version (" in no_gpu._without_gpu()
+
+
+@pytest.fixture
+def asks_for_a_free_gpu(kernels, monkeypatch):
+    """This process takes a free one of the pretended GPUs, and lets it go at the end."""
+    monkeypatch.setenv(devices.CHOICE, "free")
+    before = set(os.listdir("/proc/self/fd"))
+    devices._free_gpu.cache_clear()
+    yield kernels
+    devices._free_gpu.cache_clear()
+    for number in set(os.listdir("/proc/self/fd")) - before:
+        with suppress(OSError):
+            if "/locks/" in os.readlink(f"/proc/self/fd/{number}"):
+                os.close(int(number))
+
+
+HOLDER = """if True:
+    import sys
+    from pathlib import Path
+    from stages.parts.run import device
+    device.LOCKS = Path(sys.argv[1])
+    assert device._hold(sys.argv[2])
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def other_process(number: int) -> subprocess.Popen[str]:
+    """A process that holds a pretended GPU until it gets a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(devices.LOCKS), f"GPU-{number}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_process_takes_a_free_gpu_and_keeps_it(threads, asks_for_a_free_gpu):
+    devices.LOCKS.mkdir()
+    other = other_process(0)
+    try:
+        assert device("auto") == torch.device("cuda:1")
+    finally:
+        other.kill()
+        other.wait()
+    assert device("auto") == torch.device("cuda:1")
+    assert asks_for_a_free_gpu == [1, 1]
+
+
+def test_a_process_waits_until_a_gpu_is_free(threads, asks_for_a_free_gpu, monkeypatch, capsys):
+    devices.LOCKS.mkdir()
+    others = [other_process(number) for number in (0, 1)]
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            others[1].kill()  # its lock goes with it
+            others[1].wait()
+
+    monkeypatch.setattr(devices.time, "sleep", sleep)
+    try:
+        assert device("cuda") == torch.device("cuda:1")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert len(waited) == 2
+    assert capsys.readouterr().out == "waiting for a free GPU: other processes hold all 2\n"
+
+
+def test_another_choice_of_a_gpu_is_refused(threads, kernels, monkeypatch):
+    monkeypatch.setenv(devices.CHOICE, "1")
+    with pytest.raises(ValueError, match="VIREID_GPU=1 in the environment, expected free or"):
+        device("cuda")
+
+
+def test_a_stage_says_what_it_runs_on(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:1")
+    lines = [described(each, resolved(section("auto", 2), each)) for each in (cpu, gpu)]
+    assert lines == ["running on the CPU (threads: 2), float32", "running on GPU 1, bfloat16"]
+
+
+def test_a_state_of_the_cpu_is_not_one_of_a_gpu(monkeypatch):
+    """Both were asked for by `auto`."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    cpu, gpu = (
+        parameters([resolved(section("auto"), torch.device(name))]) for name in ("cpu", "cuda:1")
+    )
+    assert fingerprint(cpu, []) != fingerprint(gpu, [])
+    Checkpoint("train", fingerprint(cpu, []), cpu).save({}, {})
+    (line,) = Checkpoint("train", fingerprint(gpu, []), gpu).refused()
+    assert line.endswith(": device.name cpu there, cuda asked for")
 
 
 def test_bfloat16_is_for_gpus_that_have_it_or_on_demand(monkeypatch):

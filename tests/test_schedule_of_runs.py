@@ -91,4 +91,4 @@ def test_a_run_for_each_thread_of_the_machine(
     assert default_jobs(changed(device__threads=16), none) == 1
     assert default_jobs(changed(device__threads=2), gpu) == 1
     assert default_jobs(changed(device__threads=2, device__name="cpu"), gpu) == 4
-    assert default_jobs(changed(device__name="cuda:1"), none) == 1
+    assert default_jobs(changed(device__name="cuda"), none) == 1

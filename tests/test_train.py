@@ -282,6 +282,7 @@ def test_a_signal_ends_the_stage_at_once_and_it_goes_on(project):
         ("train: going on after epoch", signal.SIGTERM),
     ):
         with subprocess.Popen(command, **given) as stage:
+            assert stage.stdout.readline().startswith("train: running on ")
             line = stage.stdout.readline()
             assert line.startswith(first), line + stage.stderr.read()
             stage.send_signal(number)

@@ -19,6 +19,7 @@ from stages.parts.run.settings import ASSOCIATIONS
 from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
 from stages.train import labels, loop, validation
+from stages.train.assignment import by_argmax
 from stages.train.diagnostics import attention_of_a_batch
 from stages.train.groups import groups_of
 from tests import builders
@@ -169,6 +170,28 @@ def test_the_estimated_prior_follows_the_mean_prediction(project):
     expected = 0.25 / data.classes + 0.75 * predicted.exp().double().mean(0)
     torch.testing.assert_close(state.labels.prior, expected, atol=1e-7, rtol=0)
     assert float(state.labels.prior.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_mean_prediction_is_the_same_in_one_block_and_in_several(monkeypatch, weighted):
+    """In one block it is the plain mean, to the bit."""
+    draw = torch.Generator().manual_seed(2)
+    log_p = (torch.randn(50, 6, generator=draw) * 3).log_softmax(1)
+    masses = torch.rand(50, dtype=torch.float64, generator=draw) if weighted else None
+    whole = labels._mean_prediction(log_p, masses)
+    predicted = log_p.double().exp()
+    assert torch.equal(whole, predicted.mean(0) if masses is None else masses @ predicted)
+    monkeypatch.setattr(labels, "ROWS", 7)
+    torch.testing.assert_close(labels._mean_prediction(log_p, masses), whole, atol=1e-14, rtol=0)
+
+
+def test_argmax_is_the_most_likely_label_and_its_probability():
+    draw = torch.Generator().manual_seed(3)
+    log_p = (torch.randn(500, 40, generator=draw) * 3).log_softmax(1)
+    confidence, expected = log_p.exp().max(1)
+    found = by_argmax(log_p, None, None, builders.settings("otla"))
+    assert torch.equal(found.labels, expected)
+    assert torch.equal(found.confidence, confidence)
 
 
 def test_no_label_dies_of_an_estimate(project):

@@ -25,7 +25,8 @@ from stages.evaluate.score import (
 from stages.parts.images.store import ImageStore
 from stages.parts.run import params
 from stages.parts.run.checkpoint import delete_finished
-from stages.parts.run.console import is_first
+from stages.parts.run.console import is_first, message
+from stages.parts.run.device import described, open_device, resolved, uses_bfloat16
 from stages.parts.run.files import file_hash, rounded, whole_folder, write_csv, write_json
 from stages.parts.run.processes import run
 from stages.parts.run.settings import Device, Evaluate
@@ -50,7 +51,7 @@ def evaluate() -> None:
     """Embed the test images with both networks, search, score, write."""
     tree = params.load()
     settings = params.section(tree, "evaluate", Evaluate)
-    device = params.section(tree, "device", Device)
+    chosen = params.section(tree, "device", Device)
     protocol = PROTOCOLS[tree["dataset"]]
     store = ImageStore(TARGET)
     table = apply_split(protocol.name, store.table, settings.split)
@@ -63,9 +64,12 @@ def evaluate() -> None:
     require_facts(NETWORK, network.facts, start, "train")
     if is_first():
         delete_finished()
+    device, world = open_device(chosen), open_world()
+    message(f"evaluate: {described(device, resolved(chosen, device))}")
+    for stored in (network, label_network):
+        stored.network.half_precision = uses_bfloat16(device, chosen.precision)
 
     rows = evaluated_rows(table)
-    world = open_world()
     embeddings = embed_images(network, store, rows, settings, device, world)
     label_embeddings = embed_images(label_network, store, rows, settings, device, world)
     if not world.is_first:

@@ -17,8 +17,7 @@ from stages.parts.network.backbone import Extras
 from stages.parts.network.embed import gather
 from stages.parts.network.head import Embedder
 from stages.parts.run.console import progress
-from stages.parts.run.device import open_device, uses_bfloat16
-from stages.parts.run.settings import Device, Evaluate
+from stages.parts.run.settings import Evaluate
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import load_tensors, require_facts
 from stages.parts.run.world import ALONE, World, divided
@@ -79,7 +78,7 @@ def embed_images(
     store: ImageStore,
     rows: np.ndarray,
     settings: Evaluate,
-    device: Device,
+    device: torch.device,
     world: World = ALONE,
 ) -> Embeddings:
     """Return the embeddings of the images `rows` (N,) of the store.
@@ -91,16 +90,14 @@ def embed_images(
     Raises:
         InputError: Names the first image whose output is not finite.
     """
-    place = open_device(device)
-    network = stored.network.to(place)
-    network.half_precision = uses_bfloat16(place, device.precision)
+    network = stored.network.to(device)
     embed = network if settings.features == "after" else partial(_features_before_neck, network)
     values = torch.empty(len(rows), network.backbone.sizes[-1])  # (N, D)
     for positions, visible in _streams(network, store, rows):
         function = partial(embed, visible=visible)
 
         def compute(part: slice, function: Any = function, rows: Any = rows[positions]) -> Tensor:
-            batches = partial(_batches, stored, store, rows[part], settings.batch, place)
+            batches = partial(_batches, stored, store, rows[part], settings.batch, device)
             return _features(network, function, batches, settings)
 
         values[positions] = divided(compute, len(positions), settings.batch, world)
@@ -109,7 +106,7 @@ def embed_images(
         first = int(not_finite.nonzero()[0])
         image = store.table["path"].iloc[rows[first]]
         raise InputError(f"{stored.path}: the network's output for {image} is not finite")
-    return Embeddings(rows, values.numpy())
+    return Embeddings(rows, values.numpy(), device)
 
 
 def _streams(

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from stages.evaluate.plan import SearchPlan
 from stages.evaluate.protocol import Exclusion, Protocol, evaluated_rows, same_person_and_camera
-from stages.parts.clustering.rerank import reranked_distance
+from stages.parts.clustering.rerank import Blocks, reranked_distance
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
 from stages.parts.run.console import busy
@@ -25,6 +26,7 @@ class Embeddings:
 
     rows: np.ndarray  # (N,) int64, ascending
     values: np.ndarray  # (N, D) float32
+    device: torch.device  # where they are compared
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Return the values (M, D) of the table's `rows` (M,), which are among `self.rows`."""
@@ -79,9 +81,10 @@ def search_galleries(
     queries = embeddings.of(plan.queries)  # (Q, D)
     for rows in plan.galleries:
         gallery = embeddings.of(rows)  # (G, D)
-        blocks = partial(inner_product_blocks, queries, gallery)
+        products = partial(inner_product_blocks, device=embeddings.device)
+        blocks = partial(products, queries, gallery)
         if settings.rerank:
-            blocks = partial(_one_block, -_reranked(queries, gallery, settings))
+            blocks = partial(_one_block, -_reranked(queries, gallery, products, settings))
         yield Search(table, plan.queries, rows, blocks, protocol.excluded)
 
 
@@ -135,7 +138,7 @@ def visible_score(table: pd.DataFrame, embeddings: Embeddings) -> RankingScores 
     if cameras.empty or cameras.max() < 2:
         return None
     values = embeddings.of(rows)  # (N, D)
-    blocks = partial(inner_product_blocks, values, values)
+    blocks = partial(inner_product_blocks, values, values, device=embeddings.device)
     search = Search(table, rows, rows, blocks, same_person_and_camera)
     return score_search(search, unique_ids=False)
 
@@ -161,11 +164,13 @@ def mean_curve(scores: Sequence[RankingScores]) -> np.ndarray:
     return mean
 
 
-def _reranked(queries: np.ndarray, gallery: np.ndarray, settings: Evaluate) -> np.ndarray:
+def _reranked(
+    queries: np.ndarray, gallery: np.ndarray, products: Blocks, settings: Evaluate
+) -> np.ndarray:
     """Return the re-ranked distances (Q, G) float32 of unit rows (Q, D) and (G, D)."""
     k1, k2, weight = settings.rerank_k1, settings.rerank_k2, settings.rerank_lambda
     with busy(f"evaluate: re-ranking {len(queries)} queries × {len(gallery)} gallery images"):
-        return reranked_distance(queries, gallery, inner_product_blocks, top_ranked, k1, k2, weight)
+        return reranked_distance(queries, gallery, products, top_ranked, k1, k2, weight)
 
 
 def _one_block(similarity: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

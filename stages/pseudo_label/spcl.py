@@ -191,7 +191,7 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     classes = data.source_classes
     found = None
     if method.world.is_first:  # it clusters for all
-        found = _clusterings(state.memory.rows[classes:].cpu().numpy(), settings)
+        found = _clusterings(state.memory.rows[classes:], settings)
     shared = tensors_from_first(found, method.world)
     normal, tight, loose = (shared[name].numpy() for name in ("normal", "tight", "loose"))
     if state.threshold is None and normal.max(initial=-1) < 0:
@@ -219,14 +219,17 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     return {name: round(value, 6) for name, value in quality.items()}
 
 
-def _clusterings(rows: np.ndarray, settings: Spcl) -> dict[str, Tensor]:
+def _clusterings(rows: Tensor, settings: Spcl) -> dict[str, Tensor]:
     """Return the labels (N,) of rows (N, D) at the normal, the tighter and the looser radius."""
+    embeddings = rows.cpu().numpy()
     tight = settings.radius - settings.radius_gap
     loose = settings.radius + settings.radius_gap
     with busy(f"pseudo_label: clustering {len(rows)} images"):
         # Pairs beyond the loosest radius are of no use. Early in training most pairs are.
         floor = max(0.0, 1 - loose - 1e-3)
-        similarity = jaccard_similarity(rows, settings.k1, settings.k2, floor=floor)  # (N, N)
+        similarity = jaccard_similarity(  # (N, N)
+            embeddings, settings.k1, settings.k2, floor, device=rows.device
+        )
         radii = {"normal": settings.radius, "tight": tight, "loose": loose}
         return {
             name: torch.from_numpy(cluster(similarity, radius, settings.min_samples))

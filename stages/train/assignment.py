@@ -62,8 +62,8 @@ def by_argmax(
 
     The confidence is the label's probability. Arguments as for `by_transport`.
     """
-    confidence, labels = log_predictions.exp().max(1)
-    return Assignment(labels.cpu(), confidence.cpu(), iterations=None)
+    largest, labels = log_predictions.max(1)  # before exp, which would copy log P
+    return Assignment(labels.cpu(), largest.exp().cpu(), iterations=None)
 
 
 AssignmentMethod = Callable[[Tensor, Tensor | None, Tensor | None, Otla], Assignment]

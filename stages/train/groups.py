@@ -60,29 +60,34 @@ def find_groups(
         world: the processes that divide the images among them.
     """
     rows = data.infrared_rows[positions]
+    device = network.classifier.weight.device
     embeddings = embed_images(network, data.store, rows, 0, world).numpy()  # (M, D)
-    return groups_of(clusters_of(embeddings, settings, world=world))
+    return groups_of(clusters_of(embeddings, settings, device, world=world))
 
 
 def clusters_of(
     embeddings: np.ndarray,
     settings: Clusters,
+    device: torch.device,
     modality: np.ndarray | None = None,
     world: World = ALONE,
 ) -> np.ndarray:
     """Return the cluster (N,) int64 of unit rows (N, D) float32, -1 outside.
 
-    With `modality` (N,) the neighbours are balanced over modalities. Lists of neighbours are not
-    longer than there are images. The first process clusters for all.
+    Neighbours are searched on `device`. With `modality` (N,) they are balanced over modalities.
+    Lists of neighbours are not longer than there are images. The first process clusters for all.
     """
     found = None
     if world.is_first:
-        found = {"clusters": torch.from_numpy(_clusters(embeddings, settings, modality))}
+        found = {"clusters": torch.from_numpy(_clusters(embeddings, settings, device, modality))}
     return tensors_from_first(found, world)["clusters"].numpy()
 
 
 def _clusters(
-    embeddings: np.ndarray, settings: Clusters, modality: np.ndarray | None
+    embeddings: np.ndarray,
+    settings: Clusters,
+    device: torch.device,
+    modality: np.ndarray | None,
 ) -> np.ndarray:
     count = 1 if modality is None else 2
     fewest = len(embeddings) if modality is None else int(np.bincount(modality).min())
@@ -90,5 +95,5 @@ def _clusters(
     k2 = min(settings.k2, k1 // count)
     with busy(f"train: clustering {len(embeddings)} images"):
         floor = max(0.0, 1 - settings.radius - 1e-3)
-        similarity = jaccard_similarity(embeddings, k1, k2, floor=floor, modality=modality)
+        similarity = jaccard_similarity(embeddings, k1, k2, floor, modality, device)
         return cluster(similarity, settings.radius, settings.min_samples)

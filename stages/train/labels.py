@@ -21,6 +21,7 @@ from stages.train.groups import Groups
 
 # Lower bound of an estimated prior, as a fraction of 1/C. It keeps every label alive.
 LOWEST_PRIOR = 0.1
+ROWS = 1 << 13  # of log P at a time, for its mean
 
 
 @dataclass
@@ -218,9 +219,21 @@ def label_prior(
         counts = np.bincount(data.visible_labels, minlength=data.classes)
         shares = torch.from_numpy(counts)
         return shares / shares.sum()
-    shares = log_p.double().exp()
-    mean = (shares.mean(0) if masses is None else masses @ shares).cpu()  # (C,)
+    mean = _mean_prediction(log_p, masses)
     momentum = otla.prior_momentum
     state.prior = momentum * state.prior + (1 - momentum) * mean / mean.sum()
     prior = state.prior.clamp(min=LOWEST_PRIOR / data.classes)
     return prior / prior.sum()
+
+
+def _mean_prediction(log_p: Tensor, masses: Tensor | None) -> Tensor:
+    """Return the mean of P (C,) float64 on the CPU, of log P (M, C) and `masses` as above.
+
+    P is made for some rows at a time: in float64 it takes twice the memory of log P.
+    """
+    total = log_p.new_zeros(log_p.shape[1], dtype=torch.float64)
+    for first in range(0, len(log_p), ROWS):
+        rows = slice(first, first + ROWS)
+        shares = log_p[rows].double().exp_()
+        total += shares.sum(0) if masses is None else masses[rows].to(shares.device) @ shares
+    return (total / len(log_p) if masses is None else total).cpu()

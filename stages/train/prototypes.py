@@ -72,7 +72,7 @@ def prepare_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Epoc
         embed_images(state.network, data.store, rows, count, method.world)
         for rows, count in ((data.visible_rows, None), (data.infrared_rows, 0))
     )
-    clusters, overlap = infrared_classes(visible, infrared, data, method, state.epoch)
+    clusters, overlap = infrared_classes(visible, infrared, data, method, state)
     inside = clusters >= 0
     classes = Classes(
         visible=centroids_of(visible, data.visible_labels),
@@ -103,7 +103,7 @@ def prepare_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Epoc
 
 
 def infrared_classes(
-    visible: Tensor, infrared: Tensor, data: TrainingSet, method: Method, epoch: int
+    visible: Tensor, infrared: Tensor, data: TrainingSet, method: Method, state: State
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the class of each infrared image (R,) int64, -1 for none, and `Classes.overlap`.
 
@@ -111,16 +111,19 @@ def infrared_classes(
     the infrared parts of clusters of both modalities.
     """
     labels = data.visible_labels
+    device = state.network.classifier.weight.device
     if data.infrared_truth is not None:
         return data.infrared_truth, np.eye(data.classes, dtype=np.int64)
     if method.prototypes.association != "global":
-        clusters = clusters_of(infrared.numpy(), method.clusters, world=method.world)
+        clusters = clusters_of(infrared.numpy(), method.clusters, device, world=method.world)
         return clusters, np.zeros((clusters.max(initial=-1) + 1, data.classes), np.int64)
     modality = (np.arange(len(visible) + len(infrared)) >= len(visible)).astype(np.int64)
     both = torch.cat([visible, infrared]).numpy()
-    chosen = chosen_images(modality, method, epoch)
+    chosen = chosen_images(modality, method, state.epoch)
     joint = np.full(len(both), -1)
-    joint[chosen] = clusters_of(both[chosen], method.clusters, modality[chosen], method.world)
+    joint[chosen] = clusters_of(
+        both[chosen], method.clusters, device, modality[chosen], method.world
+    )
     parts = joint[len(visible) :]
     numbers, compact = np.unique(parts[parts >= 0], return_inverse=True)
     clusters = np.full(len(infrared), -1)

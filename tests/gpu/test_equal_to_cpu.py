@@ -14,6 +14,7 @@ from torch.nn import functional
 from stages.parts.adversary.discriminator import ModalityDiscriminator, modality_loss
 from stages.parts.assignment.transport import solve
 from stages.parts.clustering.memory import HybridMemory
+from stages.parts.clustering.neighbours import jaccard_similarity
 from stages.parts.images import augment
 from stages.parts.losses.alignment import prediction_alignment
 from stages.parts.losses.triplet import batch_hard_triplet
@@ -188,5 +189,15 @@ def test_search(gpu: torch.device) -> None:
     if not faiss.get_num_gpus():
         pytest.skip("faiss sees no GPU here")
     rows = np.random.default_rng(0).standard_normal((500, 64), dtype=np.float32)
-    for block, found in inner_product_blocks(rows, rows, size=50_000):
+    for block, found in inner_product_blocks(rows, rows, size=50_000, device=gpu):
         np.testing.assert_allclose(found, rows[block] @ rows.T, atol=1e-4)
+
+
+def test_similarity_of_neighbours(gpu: torch.device) -> None:
+    faiss = pytest.importorskip("faiss")
+    if not faiss.get_num_gpus():
+        pytest.skip("faiss sees no GPU here")
+    rows = np.random.default_rng(1).standard_normal((500, 64), dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = jaccard_similarity(rows, 20, 4, device=gpu)
+    assert abs(found - jaccard_similarity(rows, 20, 4)).max() < 1e-4

@@ -1,11 +1,12 @@
 """SpCL's Jaccard similarity: images are similar if they have the same k-reciprocal neighbours."""
 
-import faiss
 import numpy as np
+import torch
 from scipy.sparse import csc_array, csr_array, vstack
 
 from stages.parts.clustering import reciprocal
 from stages.parts.clustering.reciprocal import Floats, Integers
+from stages.parts.inner_products import CPU, Gallery
 
 PRODUCTS = 1 << 24  # of the search, at a time: 64 MiB
 
@@ -16,6 +17,7 @@ def jaccard_similarity(
     k2: int = 6,
     floor: float = 0.0,
     modality: Integers | None = None,
+    device: torch.device = CPU,
 ) -> csr_array:
     """Return 1 minus the Jaccard distance of the images' k-reciprocal neighbourhoods.
 
@@ -29,7 +31,7 @@ def jaccard_similarity(
     No (N, N) array is made: memory grows with N · k1 and with the number of pairs that are kept.
     Where images form no groups, every image shares a little with every other one. Set `floor` if
     small values are of no use, for example to 1 - (radius of DBSCAN) less some rounding. The search
-    is exact. It runs on the GPU if faiss sees one.
+    is exact.
 
     Args:
         embeddings: (N, D) float32, rows of length 1.
@@ -37,6 +39,7 @@ def jaccard_similarity(
         k2: number of neighbours over which the weights are averaged.
         floor: pairs with a similarity below this are left out.
         modality: (N,) int64, a number for each image; None takes all images as one modality.
+        device: where neighbours are searched.
 
     Returns:
         (N, N) float32, symmetric to the bit, with ones on the diagonal. An absent pair shares no
@@ -60,7 +63,7 @@ def jaccard_similarity(
     groups = [np.flatnonzero(modality == number) for number in np.unique(modality)]
     _check_lists(k1, k2, groups)
     reciprocal.check_unit_rows(embeddings, "embeddings")
-    nearest, closest = _lists(embeddings, k1, k2, groups)  # (N, k1), (N, modalities · k2)
+    nearest, closest = _lists(embeddings, k1, k2, groups, device)  # (N, k1), (N, modalities · k2)
     # SpCL's released code cuts its lists at k + 1. Its long list has k1 entries only, so that the
     # short one alone is one entry longer than its k.
     closer = nearest[:, : round(k1 / 2) + 1]
@@ -83,14 +86,15 @@ def _check_lists(k1: int, k2: int, groups: list[Integers]) -> None:
 
 
 def _lists(
-    embeddings: Floats, k1: int, k2: int, groups: list[Integers]
+    embeddings: Floats, k1: int, k2: int, groups: list[Integers], device: torch.device
 ) -> tuple[Integers, Integers]:
     """Return the neighbours R (N, k1), nearest first, and the k2 nearest of each modality.
 
     `groups` holds the images of each modality, which have equal shares of R. Of equal distances
     the lower image comes first.
     """
-    found = [_search(embeddings, embeddings[group], k1 // len(groups)) for group in groups]
+    share = k1 // len(groups)
+    found = [_search(embeddings, embeddings[group], share, device) for group in groups]
     lists = [group[places] for group, (places, _) in zip(groups, found, strict=True)]
     closest = np.concatenate([images[:, :k2] for images in lists], axis=1)
     nearest = np.concatenate(lists, axis=1)
@@ -101,24 +105,23 @@ def _lists(
     return nearest, closest
 
 
-def _search(queries: Floats, rows: Floats, count: int) -> tuple[Integers, Floats]:
+def _search(
+    queries: Floats, rows: Floats, count: int, device: torch.device
+) -> tuple[Integers, Floats]:
     """Return the rows that are nearest to each query (Q, count) int64, and their products.
 
-    Nearest first; of equal distances the lower row comes first. The nearest of unit rows are those
-    with the largest products. faiss makes the products but does not choose: its own search on a CPU
-    gives other bits on other processors.
+    Nearest first; of equal distances the lower row comes first, on a CPU. The nearest of unit rows
+    are those with the largest products. On a CPU faiss makes the products but does not choose.
     """
-    metric = faiss.METRIC_INNER_PRODUCT
-    if faiss.get_num_gpus():
-        resources = faiss.StandardGpuResources()
-        largest, nearest = faiss.knn_gpu(resources, queries, rows, count, metric=metric)
-        return nearest, largest
+    gallery = Gallery(rows, device)
+    if gallery.is_on_gpu:
+        return gallery.nearest(queries, count)
     nearest = np.empty((len(queries), count), dtype=np.int64)
     largest = np.empty((len(queries), count), dtype=np.float32)
     step = max(1, PRODUCTS // len(rows))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
-        products = faiss.pairwise_distances(queries[block], rows, metric)  # (q, rows)
+        products = gallery.products(queries[block])  # (q, rows)
         nearest[block] = _largest(products, count)
         largest[block] = np.take_along_axis(products, nearest[block], axis=1)
     return nearest, largest

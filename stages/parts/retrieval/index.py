@@ -2,26 +2,32 @@
 
 from collections.abc import Iterator
 
-import faiss
 import numpy as np
+import torch
+
+from stages.parts.inner_products import CPU, Gallery
 
 BLOCK = 1 << 25  # similarities at a time: 128 MiB, and about three times that while they are made
 
 
 def inner_product_blocks(
-    queries: np.ndarray, gallery: np.ndarray, size: int | None = None
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    size: int | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the similarities of all queries to the whole gallery, some queries at a time.
 
-    The products are made by faiss, on the first GPU if it sees one. The ranking is made from them
-    (`ranking.py`) and not by the search of faiss, which leaves the order of equal similarities open
-    and returns 2048 neighbours at most on a GPU.
+    The products are made by faiss. The ranking is made from them (`ranking.py`) and not by the
+    search of faiss, which leaves the order of equal similarities open and returns 2048 neighbours
+    at most on a GPU.
 
     Args:
         queries: (Q, D) float, converted to float32.
         gallery: (G, D) float, converted to float32.
         size: most similarities in a block, BLOCK by default, which are 33 queries for a gallery of
             a million images. A block has one query at least.
+        device: where the products are made. A GPU needs room for the whole gallery.
 
     Yields:
         A slice of the queries and their inner products (q, G) float32. These are cosines if all
@@ -41,18 +47,10 @@ def inner_product_blocks(
             f"queries have {queries.shape[1]} dimensions, the gallery has {gallery.shape[1]}"
         )
     count = max(1, (size or BLOCK) // max(1, len(gallery)))
+    rows = Gallery(gallery, device)
     for start in range(0, len(queries), count):
         block = slice(start, min(start + count, len(queries)))
-        yield block, _products(queries[block], gallery)
-
-
-def _products(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return the inner products (q, G) float32 of rows (q, D) and (G, D)."""
-    metric = faiss.METRIC_INNER_PRODUCT
-    if faiss.get_num_gpus() and len(gallery):
-        resources = faiss.StandardGpuResources()
-        return faiss.pairwise_distance_gpu(resources, queries, gallery, metric=metric, device=0)
-    return faiss.pairwise_distances(queries, gallery, metric)
+        yield block, rows.products(queries[block])
 
 
 def _rows(values: np.ndarray, name: str) -> np.ndarray:

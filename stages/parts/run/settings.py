@@ -63,7 +63,7 @@ class Network:
 @dataclass(frozen=True)
 class Device:
     name: Annotated[
-        str, matching("auto, cpu, cuda or cuda:<number>", "auto|cpu|cuda(:[0-9]{1,3})?")
+        str, matching("auto, cpu or cuda (CUDA_VISIBLE_DEVICES says which GPU)", "auto|cpu|cuda")
     ]
     precision: Annotated[str, one_of("auto", "float32", "tf32", "bfloat16")]
     threads: Annotated[int, between(1, 1024)]

@@ -58,6 +58,8 @@ def _explained(error: Exception, batch: str) -> str:
     """Return what an error says, and what helps against it if the machine has too little."""
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         reason = ". ".join(str(error).split(". ")[:2]) or "out of memory"
+        if "faiss" in reason:  # names a function, a file and a pointer
+            reason = "faiss: out of memory on the GPU (device.name: cpu searches on the CPU)"
         if not batch:
             return reason
         return f"{reason}; lower {batch}, or set device.precision to bfloat16"
