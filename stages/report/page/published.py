@@ -60,6 +60,7 @@ def differences(run: Run) -> list[str]:
         f"pooling {network.pooling}": network.pooling != "average",
         "two streams": network.two_stream,
         "non-local blocks": network.non_local,
+        f"{settings['data'].unpaired:.0%} unpaired identities": settings["data"].unpaired > 0,
         f"images of {size[0]} × {size[1]}": size != (288, 144),
         f"source {source}": is_other_source,
         f"setting {run.setting}": run.setting == "supervised",
