@@ -107,7 +107,7 @@ def measure(which: str, folder: Path) -> None:
         return timed_call
 
     faiss.knn = timed(faiss.knn)  # the dense one's search
-    neighbours._search = timed(neighbours._search)  # type: ignore[assignment]
+    neighbours._search = timed(neighbours._search)
     embeddings = np.load(folder / "embeddings.npy", allow_pickle=False)
     options = {}
     if which == "balanced":
