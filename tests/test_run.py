@@ -33,6 +33,7 @@ from stages.parts.run.files import (
     write_json,
     write_text,
 )
+from stages.parts.run.rendered import is_rendered
 from stages.parts.run.settings import Device
 from stages.parts.run.stage import InputError, run_stage
 from stages.parts.run.tensors import load_tensors, save_tensors
@@ -437,6 +438,13 @@ def test_a_path_that_is_here_goes_before_the_users_checkout(here, monkeypatch):
     assert resolve("data/synthetic") == Path("elsewhere/data/synthetic")
     Path("data/synthetic").mkdir(parents=True)
     assert resolve("data/synthetic") == Path("data/synthetic")
+
+
+def test_images_below_the_folder_of_rendered_ones_are_rendered(here):
+    for root in ("data/synthetic", "data/synthetic/SYSU-MM01", here / "data/synthetic"):
+        assert is_rendered(root)
+    for root in ("data", "data/synthetic2", "data/raw"):
+        assert not is_rendered(root)
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
