@@ -4,6 +4,7 @@
     python -m benchmarks.jaccard --sizes 10000               about two minutes
     python -m benchmarks.jaccard --sizes --alone 22258x2048  ours at the size of SYSU-MM01
     python -m benchmarks.jaccard --sizes --alone 100000x256
+    python -m benchmarks.jaccard --sizes --balanced 22258+11909x2048   of both modalities, minutes
 
 The dense one is written as is customary, with N × N arrays and a loop over the images. Each
 measurement is a process of its own. Memory is its peak above what it held when it began (imports
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import load_npz, save_npz
 
+from stages.parts.clustering import neighbours
 from stages.parts.clustering.neighbours import jaccard_similarity
 
 Floats = NDArray[np.float32]
@@ -74,8 +76,9 @@ def dense_similarity(embeddings: Floats, k1: int = 30, k2: int = 6) -> Floats:
     return similarity
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Floats], Any]] = {
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "ours": jaccard_similarity,
+    "balanced": jaccard_similarity,
     "dense": dense_similarity,
 }
 
@@ -92,25 +95,32 @@ def measure(which: str, folder: Path) -> None:
 
     This runs in a process of its own.
     """
-    search, knn = [0.0], faiss.knn
+    search = [0.0]
 
-    def timed_search(*arguments, **options):  # type: ignore[no-untyped-def]
-        started = time.process_time()
-        result = knn(*arguments, **options)
-        search[0] += time.process_time() - started
-        return result
+    def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_call(*arguments: Any, **options: Any) -> Any:
+            started = time.process_time()
+            result = call(*arguments, **options)
+            search[0] += time.process_time() - started
+            return result
 
-    faiss.knn = timed_search
+        return timed_call
+
+    faiss.knn = timed(faiss.knn)  # the dense one's search
+    neighbours._search = timed(neighbours._search)
     embeddings = np.load(folder / "embeddings.npy", allow_pickle=False)
+    options = {}
+    if which == "balanced":
+        options["modality"] = np.load(folder / "modality.npy", allow_pickle=False)
     before, started = memory("VmRSS"), time.process_time()
-    result = IMPLEMENTATIONS[which](embeddings)
+    result = IMPLEMENTATIONS[which](embeddings, **options)
     total = time.process_time() - started
     costs = {"total": total, "search": search[0], "memory": memory("VmHWM") - before}
-    costs["pairs"] = float(np.count_nonzero(result.data if which == "ours" else result))
-    if which == "ours":
-        save_npz(folder / "ours.npz", result, compressed=False)
-    else:
+    costs["pairs"] = float(np.count_nonzero(result if which == "dense" else result.data))
+    if which == "dense":
         np.save(folder / "dense.npy", result)
+    else:
+        save_npz(folder / f"{which}.npz", result, compressed=False)
     print(json.dumps(costs))
 
 
@@ -121,7 +131,7 @@ def run(which: str, folder: Path) -> dict[str, float]:
     costs: dict[str, float] = json.loads(output)
     after = costs["total"] - costs["search"]
     print(
-        f"  {which:6} {costs['total']:8.2f} s, {after:8.2f} s of it after the search, "
+        f"  {which:8} {costs['total']:8.2f} s, {after:8.2f} s of it after the search, "
         f"{costs['memory']:8.1f} MB"
     )
     return costs
@@ -143,6 +153,16 @@ def measure_ours(images: int, dimensions: int, folder: Path) -> dict[str, float]
     np.save(folder / "embeddings.npy", people(images, dimensions))
     print(f"{images:,} images of {dimensions:,} dimensions", flush=True)
     return run("ours", folder)
+
+
+def measure_balanced(visible: int, infrared: int, dimensions: int, folder: Path) -> None:
+    """Measure ours with lists that are balanced over two modalities, which each person has."""
+    modality = np.repeat([0, 1], [visible, infrared])
+    np.save(folder / "modality.npy", np.random.default_rng(1).permutation(modality))
+    np.save(folder / "embeddings.npy", people(len(modality), dimensions))
+    print(f"{visible:,} + {infrared:,} images of {dimensions:,} dimensions", flush=True)
+    costs = run("balanced", folder)
+    print(f"  {costs['pairs'] / len(modality):.0f} pairs an image")
 
 
 def measure_both(images: int, dimensions: int, folder: Path) -> None:
@@ -168,6 +188,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[2000, 5000], help="images")
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--alone", nargs="*", default=[], metavar="IMAGESxDIMENSIONS")
+    parser.add_argument("--balanced", nargs="*", default=[], metavar="VISIBLE+INFRAREDxDIMENSIONS")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -183,6 +204,9 @@ def main() -> None:
                 f"  {ours['pairs'] / images:.0f} pairs an image; "
                 f"one N × N array has {images**2 * 4e-6:,.0f} MB"
             )
+        for size in arguments.balanced:
+            visible, infrared, dimensions = map(int, size.replace("x", "+").split("+"))
+            measure_balanced(visible, infrared, dimensions, Path(folder))
 
 
 if __name__ == "__main__":

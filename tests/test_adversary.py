@@ -22,6 +22,11 @@ def test_coefficient_rises_from_0_to_1():
     assert coefficient(10**9) == 1
 
 
+def test_one_step_is_a_schedule_too():
+    assert coefficient(0, max_steps=1) == 0
+    assert coefficient(1, max_steps=1, steepness=2.0) == pytest.approx(np.tanh(1))
+
+
 def test_coefficient_equals_the_reference(gold):
     """The released code counts a batch before it computes the coefficient.
 
@@ -104,6 +109,26 @@ def test_equal_generators_give_equal_discriminators_and_equal_dropout():
     assert torch.equal(a(x, generator(4)), b(x, generator(4)))
     assert not torch.equal(a(x, generator(4)), a(x, generator(5)))
     assert torch.equal(a.eval()(x, generator(8)), a(x))
+
+
+def test_dropout_takes_its_share_and_keeps_the_mean():
+    head, ones = ModalityDiscriminator(8, dropout=0.3), torch.ones(100, 200)
+    for draws in (generator(), None):
+        dropped = head._drop(ones, draws)
+        assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
+        assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.015)
+    assert head.eval()._drop(ones, generator()) is ones
+    none = ModalityDiscriminator(8, dropout=0.0)
+    draws = generator()
+    assert none._drop(ones, draws) is ones
+    assert torch.equal(draws.get_state(), generator().get_state())
+    assert ModalityDiscriminator(8).dropout == 0.5
+
+
+def test_the_smallest_discriminator_has_one_hidden_unit():
+    head = ModalityDiscriminator(2, generator=generator())
+    assert head.first.weight.shape == (1, 2)
+    assert head(torch.randn(4, 2, generator=generator()), generator()).shape == (4,)
 
 
 def test_modality_loss_equals_the_reference(gold):

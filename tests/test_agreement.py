@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.parts.agreement import agreement, assignment_accuracy, label_distribution
+from stages.parts.agreement import (
+    agreement,
+    assignment_accuracy,
+    commonest_persons,
+    label_distribution,
+)
 
 images = st.lists(st.tuples(st.integers(-1, 5), st.integers(0, 4)), min_size=1, max_size=30).map(
     lambda pairs: tuple(np.array(pairs).T)
@@ -82,6 +87,15 @@ def test_accuracy_goes_through_the_commonest_person():
 
 def test_accuracy_of_labels_above_all_references():
     assert assignment_accuracy(np.array([9]), np.array([1]), np.array([0]), np.array([1])) == 0
+
+
+def test_commonest_persons_are_those_of_a_count():
+    labels, persons = np.array([7, 2, 7, 2, 2, 2, 7]), np.array([5, 9, 5, 4, 9, 4, 1])
+    found, commonest = commonest_persons(labels, persons)
+    assert found.tolist() == [2, 7]
+    assert commonest.tolist() == [4, 5]  # 4 and 9 are a tie in label 2
+    nothing = np.empty(0, np.int64)
+    assert [len(each) for each in commonest_persons(nothing, nothing)] == [0, 0]
 
 
 def test_distribution_of_labels():

@@ -132,6 +132,18 @@ def test_gamma_is_an_exponent_within_its_limits():
     assert float(exponents.mean()) == pytest.approx(1.1, abs=0.05)
 
 
+def test_each_picture_has_a_brightness_of_its_own_within_the_limits():
+    x = torch.full((500, 3, 4, 4), 100.0)
+    changed = brightness(x, (0.5, 1.7), generator())
+    assert (changed == changed[:, :1, :1, :1]).all()
+    exponents = (changed[:, 0, 0, 0] / 255).log() / np.log(100 / 255)
+    assert 0.5 - 1e-4 <= float(exponents.min()) < 0.55
+    assert 1.65 < float(exponents.max()) <= 1.7 + 1e-4
+    assert float(exponents.mean()) == pytest.approx(1.1, abs=0.05)
+    half = brightness(x, (0.5, 1.0), generator())
+    assert (half >= 100 - 1e-3).all()  # one limit is 1 and yet it draws
+
+
 def test_brightness_keeps_black_and_white_and_the_order_between():
     x = pictures(40).float()
     x[:, :, 0, 0], x[:, :, 0, 1] = 0.0, 255.0

@@ -239,3 +239,32 @@ def test_embeddings_that_do_not_fit():
 def test_radii_at_which_absent_pairs_would_count(radius: float):
     with pytest.raises(ValueError, match=r"expected \(N, N\) and 0 < radius < 1"):
         cluster(scipy.sparse.csr_array(np.eye(3)), radius)
+
+
+def test_a_similarity_is_square():
+    with pytest.raises(ValueError, match=r"similarity \(3, 4\), radius 0.5; expected \(N, N\)"):
+        cluster(scipy.sparse.csr_array(np.ones((3, 4))), 0.5)
+
+
+def test_four_images_within_the_radius_make_a_core():
+    dense = scipy.sparse.csr_array(np.ones((3, 3), np.float32))
+    assert cluster(dense, 0.5).tolist() == [-1] * 3
+    assert cluster(scipy.sparse.csr_array(np.ones((4, 4), np.float32)), 0.5).tolist() == [0] * 4
+
+
+def test_rows_are_of_unit_length_but_for_rounding():
+    rows = people(40, 8, 2)
+    reciprocal.check_unit_rows(rows * 1.0008, "rows")
+    for factor in (1.0015, 0.9985):
+        with pytest.raises(ValueError, match=r"^rows row 0 has length"):
+            reciprocal.check_unit_rows(np.float32(factor) * rows[:1], "rows")
+
+
+@pytest.mark.parametrize(("k1", "k2"), [(20, 20), (20, 1), (1, 1)])
+def test_lists_as_long_as_there_are_images_fit(k1: int, k2: int):
+    embeddings = people(20, 8, 2)
+    result = jaccard_similarity(embeddings, k1, k2)
+    np.testing.assert_allclose(result.toarray(), twin(embeddings, k1, k2), atol=2e-6, rtol=0)
+    for bad in ((21, 1), (4, 5), (4, 0)):
+        with pytest.raises(ValueError, match="neighbours among 20 images; expected 1 <= k2 <= k1"):
+            jaccard_similarity(embeddings, *bad)

@@ -138,6 +138,12 @@ def test_golden_layers(gold, kind: str, norm: type[nn.Module]):
     np.testing.assert_allclose(pair.eval()(g["x"]).detach(), g["eval_out"], atol=2e-6, rtol=0)
 
 
+def test_two_images_are_the_smallest_group():
+    norm, x = nn.BatchNorm1d(4), images(4).flatten(1)[:, :4]
+    grouped = DomainNorm(copy.deepcopy(norm), group=2)(x)
+    torch.testing.assert_close(grouped, torch.cat([norm(x[:2]), norm(x[2:])]))
+
+
 def test_batches_that_do_not_divide():
     with pytest.raises(ValueError, match="a batch of 5 images has no halves"):
         split_domains(nn.BatchNorm1d(4))(torch.ones(5, 4))

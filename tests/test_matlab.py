@@ -113,3 +113,49 @@ def test_what_claims_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(matlab, "MAX_BYTES", 100)
     with pytest.raises(ValueError, match="has more than 100 bytes"):
         variable(path, "a", "p")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_both_byte_orders_are_read(tmp_path: Path, order: str) -> None:
+    """The numbers 1 and 258 as int32; the name in four bytes, in place of its size."""
+    parts = struct.pack(f"{order}IIII", 6, 8, 12, 0)  # flags: the class of int32
+    parts += struct.pack(f"{order}IIii", 5, 8, 1, 2)  # a row of two
+    parts += struct.pack(f"{order}I", 1 << 16 | 1) + b"a\0\0\0"
+    parts += struct.pack(f"{order}IIii", 5, 8, 1, 258)
+    mark = b"IM" if order == "<" else b"MI"
+    path = tmp_path / "a.mat"
+    path.write_bytes(bytes(126) + mark + struct.pack(f"{order}II", 14, len(parts)) + parts)
+    found = variable(path, "a", "p")
+    assert found.tolist() == [[1, 258]]
+    assert found.dtype.isnative
+    path.write_bytes(bytes(126) + b"XX" + path.read_bytes()[128:])
+    with pytest.raises(ValueError, match="no header of such a file"):
+        variable(path, "a", "p")
+
+
+def test_a_variable_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"b": np.zeros(3), "c": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"^p: .*a\.mat: no variable a there, only b, c$"):
+        variable(path, "a", "p")
+    scipy.io.savemat(path, {})
+    with pytest.raises(ValueError, match="only nothing"):
+        variable(path, "a", "p")
+    with pytest.raises(FileNotFoundError, match=r"^p: .*b\.mat is not here"):
+        variable(tmp_path / "b.mat", "a", "p")
+
+
+@pytest.mark.parametrize("damage", ["five cameras", "numbers", "a cube", "fractions"])
+def test_permutations_of_another_shape_are_refused(tmp_path: Path, damage: str) -> None:
+    cameras = cells()
+    if damage == "five cameras":
+        cameras = cameras[:, :5]
+    elif damage == "numbers":
+        cameras = np.zeros((1, 6))
+    else:
+        content = np.ones((2, 2, 2), np.uint8) if damage == "a cube" else np.ones((2, 2))
+        cameras[0, 3][1, 0] = content
+    scipy.io.savemat(tmp_path / "a.mat", {"rand_perm_cam": cameras})
+    place = ": camera 4, identity 2" if damage in ("a cube", "fractions") else ""
+    with pytest.raises(ValueError, match=f"expected rand_perm_cam, 6 cells.*; found .*{place}$"):
+        permutations(tmp_path / "a.mat", "p")

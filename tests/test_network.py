@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.parts.network import backbone
+from stages.parts.network.backbone import build_backbone
 from stages.parts.network.embed import embed, gather
 from stages.parts.network.head import Embedder, IdentityNetwork, build
 
@@ -209,3 +210,22 @@ def test_gather_restores_the_mode_after_an_error() -> None:
     with pytest.raises(RuntimeError):
         gather(network, network, [torch.zeros(1, 5, 8, 8)])
     assert network.training
+
+
+def test_without_a_batch_there_are_no_rows() -> None:
+    network = Embedder("narrow")
+    assert embed(network, []).shape == (0,)
+    assert network.training
+
+
+def test_the_narrow_network_starts_as_residual_networks_do() -> None:
+    """He's rule for the number of outputs: each convolution has the deviation sqrt(2 / fan out)."""
+    backbone = build(build_backbone, 0, "narrow")
+    convolutions = [m for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == 1 + 2 + 3 * 3
+    assert all(convolution.bias is None for convolution in convolutions)
+    for convolution in convolutions:
+        height, width = convolution.kernel_size
+        expected = (2 / (convolution.out_channels * height * width)) ** 0.5
+        few = 4 / convolution.weight.numel() ** 0.5
+        assert float(convolution.weight.detach().std()) == pytest.approx(expected, rel=few)

@@ -154,6 +154,7 @@ def test_embedding_takes_the_stem_that_is_asked_for() -> None:
 def test_non_local_is_its_definition() -> None:
     """Every pair of places, written out; the norm's running mean is 0, its variance 1."""
     block = NonLocal(5).double().eval()
+    assert [layer.out_channels for layer in (block.theta, block.phi, block.g)] == [1, 1, 1]  # AGW
     nn.init.constant_(block.norm.weight, 0.7)
     maps = random(2, 5, 3, 2, kind=torch.float64)
     with torch.no_grad():

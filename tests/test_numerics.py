@@ -42,6 +42,22 @@ def test_a_child_process_does_not_inherit_the_choice_of_its_parent(tmp_path: Pat
     assert chosen() == {}
 
 
+def test_what_the_user_has_set_stays_with_native_numerics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    numerics.choose(write_parameters(tmp_path, {"device.numerics": "native"}))
+    assert chosen() == {"MKL_CBWR": "AVX2"}
+
+
+def test_windows_has_another_name_for_the_same_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numerics.platform, "machine", lambda: "AMD64")
+    numerics.choose(write_parameters(tmp_path, {"device.threads": 1}))
+    assert chosen() == numerics.PORTABLE | dict.fromkeys(numerics.THREADS, "1")
+
+
 def test_other_machines_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics.platform, "machine", lambda: "aarch64")
     numerics.choose(write_parameters(tmp_path))
@@ -49,7 +65,9 @@ def test_other_machines_are_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"a: [1", b"device: 3", b"device:\n  threads: x"]
+    "content",
+    [b"", b"\xff", b"a: [1", b"device: 3"]
+    + [b"device:\n  threads: " + value for value in (b"x", b"0", b"-1", b"true", b"1.0")],
 )
 def test_a_file_that_says_nothing_is_portable(tmp_path: Path, content: bytes) -> None:
     """What is wrong with it is said later, in one line."""

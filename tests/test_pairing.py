@@ -139,6 +139,20 @@ def test_no_infrared_image_is_an_error():
         unpaired_batches(np.array([0, 1]), 0, 1, 1, 1, np.random.default_rng(0))
 
 
-def test_sizes_are_positive():
-    with pytest.raises(ValueError, match="0 batches of 1 × 2 images"):
-        cross_modal_batches(np.array([0]), np.array([0]), 1, 2, 0, np.random.default_rng(0))
+def test_one_infrared_image_is_enough():
+    batches = unpaired_batches(np.array([0, 1]), 1, 2, 3, 2, np.random.default_rng(0))
+    assert batches.infrared.tolist() == [[0] * 6] * 2
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 3), (1, 0, 3), (1, 2, 0), (1, 2, -1)])
+def test_sizes_are_positive(sizes):
+    persons, images, steps = sizes
+    message = f"{steps} batches of {persons} × {images} images, expected positive numbers"
+    one, random = np.array([0]), np.random.default_rng(0)
+    for draw in (
+        lambda: cross_modal_batches(one, one, *sizes, random),
+        lambda: unpaired_batches(one, 1, *sizes, random),
+        lambda: class_batches(one, *sizes, random),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw()

@@ -205,6 +205,18 @@ TOGETHER = [
         {"dataset": "llcm", "evaluate.draws": "official", "evaluate.official_draws": "a.mat"},
         "evaluate.draws: llcm has no official gallery draws, expected agw",
     ),
+    (
+        {"data.unpaired": 0.5, "data.unpaired_from": "market1501"},
+        "data.unpaired_from: market1501 is the labeled source (spcl.source), so its people are",
+    ),
+    (
+        {"data.unpaired": 0.5, "train.setting": "supervised"},
+        "data.unpaired: train.setting supervised needs infrared images of each identity",
+    ),
+    (
+        {"data.unpaired": 0.5, "train.selection": "validation"},
+        "data.unpaired: train.selection: validation needs both modalities",
+    ),
     ({"evaluate.draws": "official"}, "evaluate.official_draws is empty; evaluate.draws: official"),
     (
         {"evaluate.split": "val"},
@@ -231,6 +243,9 @@ def test_parameters_that_do_not_go_together_are_refused_before_any_work(
     [
         {"train.setting": "supervised", "spcl.k2": 16, "spcl.statistics_group": 5},
         {"dataset": "folder", "train.selection": "validation"},
+        {"data.unpaired_from": "market1501"},
+        {"data.unpaired": 0.5, "data.unpaired_from": "market1501", "spcl.source": "none"},
+        {"data.unpaired": 0.5, "train.setting": "semi-supervised"},
         {"evaluate.rerank_k2": 21},
         {"spcl.batch": 4, "spcl.warmup_epochs": 0},
         {"spcl.batch": 4, "spcl.source": "none"},

@@ -797,6 +797,28 @@ def test_prepare_reads_the_trial_of_regdb(project: Callable[..., Path], regdb_tr
     )
 
 
+def test_prepare_takes_unpaired_people_from_a_labeled_source(
+    project: Callable[..., Path], sysu: Path, market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"root": "raw", "unpaired": 0.5, "unpaired_from": "market1501"}
+    root = project(data=chosen, spcl={"source": "none"})
+    __main__.main()
+    store = ImageStore(root / "data/images/target")
+    taken = store.table[store.table["path"].str.startswith(market.name)]
+    assert sorted(taken["path"].str.split("/").str[-1]) == [
+        "0002_c6s3_000003_01.jpg",
+        "0007_c1s1_000001_01.jpg",
+        "0007_c2s1_000002_01.jpg",
+    ]
+    for row, path in zip(taken["row"], taken["path"], strict=True):
+        expected = read_image(market.parent / path, 24, 12).pixels
+        assert np.array_equal(store.pixels[row], expected)
+    test = store.table[store.table["split"].isin(counts.TEST)]
+    assert len(test) == 12
+    assert not set(test["path"]) & set(taken["path"])
+    assert "4 training identities lack a modality" in capsys.readouterr().out
+
+
 def test_prepare_ends_in_one_line_on_bad_input(project: Callable[..., Path], sysu: Path) -> None:
     root = project()
     damage(sysu / "cam1/0004/0001.jpg", "truncated JPEG")

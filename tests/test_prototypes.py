@@ -111,6 +111,29 @@ def test_momentum_1_keeps_all() -> None:
     torch.testing.assert_close(memory.centroids, before)
 
 
-def test_a_momentum_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="momentum 2"):
-        PrototypeMemory(PROTOTYPES, momentum=2)
+def test_momentum_0_forgets_all_and_the_default_keeps_a_tenth() -> None:
+    batch = unit(1, seed=5).float()
+    memory = PrototypeMemory(PROTOTYPES, momentum=0.0)
+    memory.update(batch, torch.tensor([3]))
+    torch.testing.assert_close(memory.centroids[3], batch[0])
+    torch.testing.assert_close(memory.hard[3], batch[0])
+    assert PrototypeMemory(PROTOTYPES).momentum == 0.1
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.1, 2])
+def test_a_momentum_out_of_range_is_refused(momentum: float) -> None:
+    with pytest.raises(ValueError, match=f"momentum {momentum}"):
+        PrototypeMemory(PROTOTYPES, momentum=momentum)
+
+
+def test_prototypes_are_rows() -> None:
+    with pytest.raises(ValueError, match=r"prototypes \(16,\)"):
+        PrototypeMemory(PROTOTYPES[0])
+
+
+def test_a_memory_is_a_copy() -> None:
+    rows = PROTOTYPES.float()
+    memory = PrototypeMemory(rows, momentum=0.0)
+    assert memory.hard is not memory.centroids
+    memory.update(unit(1, seed=5).float(), torch.tensor([3]))
+    torch.testing.assert_close(rows, PROTOTYPES.float(), rtol=0, atol=0)

@@ -18,10 +18,12 @@ from stages.parts.run import params
 from stages.parts.run.settings import SECTIONS
 from stages.report import inputs
 from stages.report.figures import attention, chart, comparisons, curves, drawing, embedding
+from stages.report.figures.all import all_drawings
 from stages.report.page import comparisons as tables
-from stages.report.page import frame
+from stages.report.page import frame, published
 from stages.report.page import times as times_page
 from stages.report.times import Times, read_epochs, read_times
+from stages.train.diagnostics import PROTOTYPE_FIGURES
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +246,63 @@ def test_a_new_loss_term_has_a_chart_of_its_own(run: inputs.Run) -> None:
         "Pseudo labels: contrastive loss",
     ]
     assert drawn[-2].series[0].y.tolist() == [3, 2, 1]
+
+
+def with_prototypes(run: inputs.Run) -> inputs.Run:
+    """The run as one of prototypes, whose first epoch has no association."""
+    first = {name: [0.5, 0.25, 0.75] for name in PROTOTYPE_FIGURES}
+    first["associations_right"] = [None, 0.25, 0.75]
+    clusters = {"infrared_clusters": [9, 8, 7], "infrared_ari": [0.5, 0.6, 0.7]}
+    terms = {"own": [2.0, None, None], "unified": [None, 4.0, 3.0]}
+    epochs = run.train_epochs.assign(**first, **clusters)
+    place = list(epochs.columns).index("learning_rate")
+    for name, values in terms.items():
+        epochs.insert(place, name, values)
+    changed = replace(run, train_epochs=epochs)
+    return with_settings(changed, "train", objective="prototypes")
+
+
+def test_prototypes_have_charts_of_clusters_labels_and_cosines(run: inputs.Run) -> None:
+    clusters, agreement, labels, cosines = curves.infrared_clusters(with_prototypes(run))
+    assert clusters.series[0].y.tolist() == [9, 8, 7]
+    assert agreement.series[0].y.tolist() == [0.5, 0.6, 0.7]
+    matched, right = labels.series
+    assert matched.y.tolist() == [50, 25, 75]
+    np.testing.assert_array_equal(right.y, [np.nan, 25, 75])
+    assert len(cosines.series) == 5
+    assert len({series.style for series in cosines.series}) == 5
+    (losses,) = [each for each in curves.losses(with_prototypes(run)) if "prototypes" in each.title]
+    assert [series.name for series in losses.series] == ["own modality", "both modalities"]
+    assert curves.infrared_clusters(run) == []
+
+
+@pytest.mark.parametrize(
+    ("association", "names"),
+    [
+        ("transport", ["optimal transport", "argmax of the prediction"]),
+        ("global", ["clusters of both modalities", "argmax of the prediction"]),
+        ("none", ["argmax of the prediction"]),
+    ],
+)
+def test_the_labels_of_prototypes_have_the_name_of_their_association(
+    run: inputs.Run, association: str, names: list[str]
+) -> None:
+    changed = with_settings(with_prototypes(run), "prototypes", association=association)
+    right, *_ = curves.infrared_labels(changed)
+    assert [series.name for series in right.series] == names
+
+
+def test_clusters_have_a_heading_on_the_page(run: inputs.Run) -> None:
+    for each, expected in ((run, False), (with_prototypes(run), True)):
+        page = frame.page(each, all_drawings(each))
+        assert ("<h3>Infrared clusters</h3>" in page) == expected
+
+
+def test_prototypes_are_not_beside_the_papers_time(run: inputs.Run) -> None:
+    real = replace(with_settings(run, "data", root="data/raw"), scale="paper")
+    assert published.transport(real) is not None
+    assert published.transport(with_prototypes(real)) is None
+    assert "prototypes in place of a classifier" in published.differences(with_prototypes(real))
 
 
 def test_a_new_source_is_shown_under_its_own_name(run: inputs.Run) -> None:

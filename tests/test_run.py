@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -32,9 +33,11 @@ from stages.parts.run.files import (
     resolve,
     rounded,
     whole_folder,
+    write_csv,
     write_json,
     write_text,
 )
+from stages.parts.run.rendered import is_rendered
 from stages.parts.run.settings import Device
 from stages.parts.run.stage import InputError, run_stage
 from stages.parts.run.tensors import load_tensors, save_tensors
@@ -149,6 +152,16 @@ def test_on_a_gpu_kernels_are_deterministic_and_without_tf32(threads, kernels):
     assert not torch.backends.cudnn.benchmark
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_a_gpu_has_a_number_and_a_workspace_that_is_set_stays(threads, kernels, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    for name, number in (("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)):
+        assert device(name) == torch.device("cuda", number)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 def test_tf32_is_for_convolutions_and_on_demand(threads, kernels):
@@ -345,6 +358,26 @@ def test_lines_are_added(here):
         append_line(here / "logs" / "a.jsonl", {"epoch": epoch})
     lines = (here / "logs" / "a.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_a_log_can_begin_anew(here):
+    for epoch in (1, 2, 1):
+        append_line(here / "a.jsonl", {"epoch": epoch}, anew=epoch == 1)
+    assert (here / "a.jsonl").read_text() == '{"epoch": 1}\n'
+
+
+def test_floats_of_a_table_have_the_digits_that_are_asked_for(here):
+    table = pd.DataFrame({"epoch": [1, 2], "share": [0.125, 1 / 3]})
+    write_csv(here / "a.csv", table, digits=2)
+    assert (here / "a.csv").read_bytes() == b"epoch,share\n1,0.12\n2,0.33\n"
+    write_csv(here / "a.csv", table)
+    assert (here / "a.csv").read_text() == f"epoch,share\n1,0.125\n2,{1 / 3!r}\n"
+
+
+def test_what_is_no_json_is_named(here):
+    (here / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.json is not a JSON file"):
+        read_json(here / "bad.json")
 
 
 def test_rounding_reaches_every_float_and_no_whole_number():
@@ -558,6 +591,13 @@ def test_a_path_that_is_here_goes_before_the_users_checkout(here, monkeypatch):
     assert resolve("data/synthetic") == Path("elsewhere/data/synthetic")
     Path("data/synthetic").mkdir(parents=True)
     assert resolve("data/synthetic") == Path("data/synthetic")
+
+
+def test_images_below_the_folder_of_rendered_ones_are_rendered(here):
+    for root in ("data/synthetic", "data/synthetic/SYSU-MM01", here / "data/synthetic"):
+        assert is_rendered(root)
+    for root in ("data", "data/synthetic2", "data/raw"):
+        assert not is_rendered(root)
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])

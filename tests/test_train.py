@@ -389,7 +389,9 @@ def test_infrared_identities_are_for_the_figures_only(project, changes):
     after = project.run(**changes)
     changed = differing(after, before) - {train.NETWORK.name}
     assert builders.same_weights(after[str(train.NETWORK)], before[str(train.NETWORK)])
-    agreement = {"accuracy_argmax.tsv", "accuracy.tsv", "infrared_ari.tsv"}
+    names = ("accuracy", "accuracy_argmax", "infrared_ari", "associations_right")
+    cosines = ("similarity_same", "similarity_across", "similarity_infrared")
+    agreement = {f"{name}.tsv" for name in (*names, *cosines)}
     assert changed & agreement
     assert changed <= agreement | {"epochs.csv", "train.json", "metrics.json"}
     columns = [name for name in epochs if f"{name}.tsv" not in agreement]

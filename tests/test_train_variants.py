@@ -20,7 +20,7 @@ from stages.parts.run.tensors import load_tensors
 from stages.train import __main__ as train
 from stages.train import labels, loop, validation
 from stages.train.assignment import by_argmax
-from stages.train.diagnostics import attention_of_a_batch
+from stages.train.diagnostics import PROTOTYPE_FIGURES, attention_of_a_batch
 from stages.train.groups import groups_of
 from tests import builders
 from tests.test_train import IMAGES, PERSONS, TABLE, Project
@@ -258,6 +258,13 @@ def test_training_by_clusters_says_how_good_they_are(project):
     assert project.epochs()[["infrared_clusters", "infrared_ari"]].isna().all(axis=None)
 
 
+def test_figures_of_prototypes_are_in_no_file_of_another_objective(project):
+    outputs = project.run()
+    for name in PROTOTYPE_FIGURES:
+        assert name not in project.epochs()
+        assert not any(name.encode() in content for content in outputs.values())
+
+
 @pytest.mark.parametrize("setting", ["unsupervised", "supervised"])
 @pytest.mark.parametrize("association", ASSOCIATIONS)
 def test_prototypes_train_with_every_association(project, association, setting):
@@ -267,11 +274,14 @@ def test_prototypes_train_with_every_association(project, association, setting):
     assert epochs["own"].notna().tolist() == [True, False, False]
     assert epochs["distillation"].notna().tolist() == [False, True, True]
     assert epochs["ce_visible"].isna().all()
+    assert epochs["matched_share"].between(0, 1).all()
+    assert epochs["similarity_visible"].between(-1, 1).all()
     assert bank["label"].between(-1, PERSONS - 1).all()
     if setting == "supervised":
-        assert (epochs["accuracy"] == 1).all()
+        assert epochs[["accuracy", "matched_share", "associations_right"]].eq(1).all(axis=None)
     elif association == "none":
         assert (bank["label"] == -1).all()
+        assert epochs["similarity_associated"].isna().all()
     else:
         assert (bank["label"] >= 0).any()
 

@@ -85,9 +85,9 @@ def assignment_accuracy(
 ) -> float:
     """Return the share of images whose label stands for their person.
 
-    A label stands for the commonest person among the reference (visible) images with this label, or
-    for the lowest number among several such persons. A label that is negative or that no reference
-    image has stands for nobody.
+    A label stands for the commonest person among the reference (visible) images with this label,
+    see `commonest_persons`. A label that is negative or that no reference image has stands for
+    nobody.
 
     Args:
         labels: (N,) labels to be measured.
@@ -104,14 +104,30 @@ def assignment_accuracy(
     """
     labels, persons = _checked(labels, persons)
     reference_labels, reference_persons = _checked(reference_labels, reference_persons)
-    known_labels, known_persons = np.unique(reference_labels), np.unique(reference_persons)
-    counts = _contingency(reference_labels, reference_persons)  # (known labels, known persons)
-    stands_for = known_persons[counts.tocsr().argmax(axis=1)]
+    known_labels, stands_for = commonest_persons(reference_labels, reference_persons)
     positions = np.searchsorted(known_labels, labels)
     positions = np.minimum(positions, len(known_labels) - 1)
     known = (known_labels[positions] == labels) & (labels >= 0)
     correct = known & (stands_for[positions] == persons)
     return float(correct.mean())
+
+
+def commonest_persons(labels: Integers, persons: Integers) -> tuple[Integers, Integers]:
+    """Return the labels (L,) that occur, ascending, and the commonest person (L,) of each.
+
+    Of several commonest persons it is the one with the lowest number.
+
+    Args:
+        labels: (N,) the label of each image.
+        persons: (N,) the persons of the same images.
+
+    >>> commonest_persons(np.array([4, 4, 4, 2]), np.array([9, 9, 7, 7]))[1].tolist()
+    [7, 9]
+    """
+    if not len(labels):
+        return labels, persons
+    counts = _contingency(labels, persons)  # (labels, persons), both ascending
+    return np.unique(labels), np.unique(persons)[counts.tocsr().argmax(axis=1)]
 
 
 def label_distribution(labels: Integers, classes: int) -> dict[str, float]:

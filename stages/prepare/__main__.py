@@ -10,6 +10,8 @@ from stages.parts.run.stage import run_stage
 from stages.prepare import counts
 from stages.prepare.build import build
 from stages.prepare.readers import TARGETS, read_checked
+from stages.prepare.source import read_training
+from stages.prepare.unpaired import with_unpaired
 
 FOLDER = Path("data/images/target")
 METRICS = Path("metrics/prepare.json")
@@ -27,10 +29,14 @@ def main() -> None:
         compare = tree["scale"] == "paper"  # small trees do not claim to be the published ones
         root, table = read_checked(TARGETS[dataset], roots, data.trial, compare)
         counts.refuse_missing_part(table, root)
+        sources = None
+        if data.unpaired:
+            other_root, others = read_training(data.unpaired_from, data)
+            table, sources = with_unpaired(table, root, others, other_root, data.unpaired)
         for warning in counts.warn_one_sided(table, str(root)):
             message(warning)
         upright = TARGETS[dataset].upright
-        build(root, table, FOLDER, images.height, images.width, upright)
+        build(root, table, FOLDER, images.height, images.width, upright, sources)
 
         summary = counts.summary(table)
         summary["one_modality_persons"] = len(counts.one_sided(table))

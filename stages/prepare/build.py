@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -35,12 +35,18 @@ class FileRecord(NamedTuple):
 
 
 def build(
-    root: Path, table: pd.DataFrame, folder: Path, height: int, width: int, upright: bool = False
+    root: Path,
+    table: pd.DataFrame,
+    folder: Path,
+    height: int,
+    width: int,
+    upright: bool = False,
+    sources: Sequence[Path] | None = None,
 ) -> None:
     """Write the images of `table`, resized to (height, width), to `folder`, whole or not at all.
 
     Images with an EXIF orientation are turned if they are to be `upright`. If not, one line says
-    how many there are.
+    how many there are. The images are at their paths below `root`, or at `sources` (N,).
 
     pixels.npy   (N, height, width, 3) uint8, filled row by row, never held in memory
     table.csv    the table
@@ -51,13 +57,14 @@ def build(
         InputError: names the first bad image and the number of others.
     """
     paths = table["path"].tolist()
+    sources = [root / path for path in paths] if sources is None else sources
     with whole_folder(folder) as part:
         _refuse_full_disk(part, folder, len(paths) * height * width * 3)
         pixels = create_pixels(part / "pixels.npy", len(paths), height, width)
-        records = list(_fill(root, paths, pixels, upright))
+        records = list(_fill(root.name, sources, pixels, upright))
         pixels.flush()
         del pixels
-        _refuse_bad_images(root, paths, records)
+        _refuse_bad_images(sources, records)
         write_table(table, part / "table.csv")
         files = pd.DataFrame(records, columns=list(FileRecord._fields))
         write_csv(part / "files.csv", files[["row", "bytes", "sha256"]])
@@ -66,7 +73,9 @@ def build(
         _warn_turned(root, paths, records)
 
 
-def _fill(root: Path, paths: list[str], pixels: np.ndarray, upright: bool) -> Iterator[FileRecord]:
+def _fill(
+    name: str, sources: Sequence[Path], pixels: np.ndarray, upright: bool
+) -> Iterator[FileRecord]:
     """Write each image to its row of `pixels` (N, H, W, 3); yield its record, in order.
 
     Threads are enough: decoding, resizing and hashing release the interpreter lock. Images a
@@ -78,14 +87,14 @@ def _fill(root: Path, paths: list[str], pixels: np.ndarray, upright: bool) -> It
     """
 
     def read_chunk(start: int) -> list[FileRecord]:
-        rows = range(start, min(start + CHUNK, len(paths)))
-        return [_fill_row(root / paths[row], pixels, row, upright) for row in rows]
+        rows = range(start, min(start + CHUNK, len(sources)))
+        return [_fill_row(sources[row], pixels, row, upright) for row in rows]
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        chunks = pool.map(read_chunk, range(0, len(paths), CHUNK))
+        chunks = pool.map(read_chunk, range(0, len(sources), CHUNK))
         records: Iterable[FileRecord] = chain.from_iterable(chunks)
-        yield from progress(records, f"reading {root.name}", "image", len(paths))
+        yield from progress(records, f"reading {name}", "image", len(sources))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
 
@@ -101,11 +110,11 @@ def _fill_row(path: Path, pixels: np.ndarray, row: int, upright: bool) -> FileRe
     return FileRecord(row, image.bytes, image.sha256, image.has_turn, "")
 
 
-def _refuse_bad_images(root: Path, paths: list[str], records: list[FileRecord]) -> None:
+def _refuse_bad_images(sources: Sequence[Path], records: list[FileRecord]) -> None:
     bad = [record for record in records if record.problem]
     if bad:
         others = f" ({len(bad) - 1} more images are bad)" if len(bad) > 1 else ""
-        raise InputError(f"{root / paths[bad[0].row]} {bad[0].problem}{others}")
+        raise InputError(f"{sources[bad[0].row]} {bad[0].problem}{others}")
 
 
 def _warn_turned(root: Path, paths: list[str], records: list[FileRecord]) -> None:

@@ -37,7 +37,7 @@ def main() -> None:
             upright = False
             sentence = "source: none"
         else:
-            root, table = _read(source, data)
+            root, table = read_training(source, data)
             upright = SOURCES[source].upright
             sentence = counts.sentence(table, SOURCES[source].folder or source)
         build(root, table, FOLDER, images.height, images.width, upright)
@@ -45,8 +45,8 @@ def main() -> None:
         message(sentence)
 
 
-def _read(source: str, data: Data) -> tuple[Path, pd.DataFrame]:
-    """Return the source's folder and the table of its training images."""
+def read_training(source: str, data: Data) -> tuple[Path, pd.DataFrame]:
+    """Return the folder of a labeled data set and the table of its training images."""
     roots = {"data.root": resolve(data.root)}
     if data.source_root is not None:
         roots["data.source_root"] = resolve(data.source_root)

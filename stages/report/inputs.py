@@ -20,7 +20,12 @@ COMPARISONS = METRICS / "comparisons"
 
 # Names for people. What is not listed is shown under its own name.
 PUBLISHED = {"sysu_mm01": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
-METHODS = {"transport": "optimal transport", "argmax": "argmax of the prediction"}
+METHODS = {
+    "transport": "optimal transport",
+    "argmax": "argmax of the prediction",
+    "matching": "one-to-one matching",
+    "global": "clusters of both modalities",
+}
 MODES = {
     "all": "All search",
     "indoor": "Indoor search",
@@ -111,7 +116,9 @@ class Run:
 
     @property
     def assignment(self) -> str:
-        """The method that assigns the infrared labels, as `otla.assignment` names it."""
+        """The method that assigns the infrared labels, as its parameter names it."""
+        if self.sections["train"].objective == "prototypes":
+            return str(self.sections["prototypes"].association)
         return str(self.sections["otla"].assignment)
 
     @property

@@ -43,7 +43,12 @@ from stages.parts.run.training import (
 from stages.parts.run.world import open_world
 from stages.train import loop, prototypes
 from stages.train.data import Method, TrainingSet, training_set
-from stages.train.diagnostics import LABEL_FIGURES, attention_of_a_batch, counts_table
+from stages.train.diagnostics import (
+    LABEL_FIGURES,
+    PROTOTYPE_FIGURES,
+    attention_of_a_batch,
+    counts_table,
+)
 from stages.train.loop import State, new_state
 from stages.train.objective import WEIGHTS
 
@@ -58,6 +63,7 @@ METRICS = Path("metrics/train")
 TERMS = (*WEIGHTS, *prototypes.TERMS)
 SERIES = ("loss", *TERMS, "learning_rate", "reversal", *LABEL_FIGURES, "validation_map")
 OBJECTIVES = {"otla": loop.one_epoch, "prototypes": prototypes.one_epoch}
+SERIES_OF = {"otla": SERIES, "prototypes": (*SERIES, *PROTOTYPE_FIGURES)}
 TIMES = (
     "train_seconds",
     "label_seconds",
@@ -103,7 +109,8 @@ def main() -> None:
     stored = load_state(checkpoint, method.train.epochs, world)
     if stored is not None:
         state.restore(stored)
-    with curves(METRICS, SERIES, list(state.history)) as log:
+    series = SERIES_OF[method.train.objective]
+    with curves(METRICS, series, list(state.history)) as log:
 
         def on_epoch_end(figures: Figures) -> None:
             log(figures)
@@ -117,7 +124,7 @@ def main() -> None:
     write_attention(state, data, method)
     epoch = write_network(state, data, method.train.selection)
     write_labels(state, data)
-    write_figures(state, data, epoch)
+    write_figures(state, data, epoch, series)
     checkpoint.finish()
 
 
@@ -220,9 +227,9 @@ def write_labels(state: State, data: TrainingSet) -> None:
     write_csv(COUNTS, counts_table(state.labels.counts.numpy()))
 
 
-def write_figures(state: State, data: TrainingSet, epoch: int) -> None:
-    """Write the figures of all epochs, and those of the last one; `epoch` is the network's."""
-    table = pd.DataFrame(state.history, columns=["epoch", *SERIES])
+def write_figures(state: State, data: TrainingSet, epoch: int, series: tuple[str, ...]) -> None:
+    """Write the figures `series` of all epochs, and the last ones; `epoch` is the network's."""
+    table = pd.DataFrame(state.history, columns=["epoch", *series])
     write_csv(METRICS / "epochs.csv", table)
     last = {name: value for name, value in state.history[-1].items() if value is not None}
     extra = {"labels": data.classes, "network_epoch": epoch}

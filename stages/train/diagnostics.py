@@ -7,7 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages.parts.agreement import agreement, assignment_accuracy, label_distribution
+from stages.parts.agreement import (
+    agreement,
+    assignment_accuracy,
+    commonest_persons,
+    label_distribution,
+)
 from stages.parts.images.pairing import cross_modal_batches
 from stages.parts.losses.alignment import attention
 from stages.parts.network.embed import gather
@@ -15,6 +20,7 @@ from stages.parts.network.head import IdentityNetwork
 from stages.parts.run import seeds
 from stages.parts.run.training import Figures
 from stages.train.assignment import Assignment
+from stages.train.association import Classes
 from stages.train.data import Method, TrainingSet, clean_batches
 
 LABEL_FIGURES = (
@@ -27,6 +33,15 @@ LABEL_FIGURES = (
     "predicted_share",
     "infrared_clusters",
     "infrared_ari",
+)
+PROTOTYPE_FIGURES = (
+    "matched_share",
+    "associations_right",
+    "similarity_associated",
+    "similarity_same",
+    "similarity_across",
+    "similarity_visible",
+    "similarity_infrared",
 )
 
 
@@ -75,6 +90,55 @@ def cluster_figures(clusters: np.ndarray | None, persons: np.ndarray) -> Figures
         return {"infrared_clusters": None, "infrared_ari": None}
     quality = agreement(clusters, persons)
     return {"infrared_clusters": int(quality["clusters"]), "infrared_ari": round(quality["ari"], 6)}
+
+
+def prototype_figures(
+    classes: Classes, labels: Tensor, clusters: np.ndarray, data: TrainingSet
+) -> Figures:
+    """Return how infrared classes match visible labels, and how their prototypes lie.
+
+    The person of a label or class is the commonest one of its images. Figures are None where there
+    is nothing to average over:
+
+    - matched_share: share of the infrared images whose class has a label.
+    - associations_right: share of the labels of classes that are of the class's person.
+    - similarity_associated: mean cosine of a class and its label.
+    - similarity_same, similarity_across: that of visible and infrared prototypes of the same
+      person, and of different ones.
+    - similarity_visible, similarity_infrared: that of different persons within a modality.
+
+    Args:
+        classes: the prototypes of V labels and C classes.
+        labels: (C,) int64, the label of each class; -1 for none.
+        clusters: (R,) int64, the class of each infrared image; -1 for none.
+        data: whose images the prototypes are of.
+    """
+    inside = clusters >= 0
+    is_matched = labels.numpy() >= 0  # (C,)
+    _, visible = commonest_persons(data.visible_labels, data.visible_persons)  # (V,)
+    _, infrared = commonest_persons(clusters[inside], data.infrared_persons[inside])  # (C,)
+    rows, columns = np.flatnonzero(is_matched), labels.numpy()[is_matched]
+    across = (classes.infrared @ classes.visible.T).numpy()  # (C, V)
+    is_same = infrared[:, None] == visible  # (C, V)
+    return {
+        "matched_share": round(float(is_matched[clusters[inside]].sum() / len(clusters)), 6),
+        "associations_right": _mean(is_same[rows, columns]),
+        "similarity_associated": _mean(across[rows, columns]),
+        "similarity_same": _mean(across[is_same]),
+        "similarity_across": _mean(across[~is_same]),
+        "similarity_visible": _similarity_within(classes.visible, visible),
+        "similarity_infrared": _similarity_within(classes.infrared, infrared),
+    }
+
+
+def _similarity_within(prototypes: Tensor, persons: np.ndarray) -> float | None:
+    """Return the mean cosine of prototypes (P, D) of different persons (P,) of one modality."""
+    cosines = (prototypes @ prototypes.T).numpy()
+    return _mean(cosines[persons[:, None] != persons])
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(values.mean(dtype=np.float64)), 6) if len(values) else None
 
 
 def label_counts(assigned: Tensor, argmax: Tensor, classes: int, is_assigned: bool) -> Tensor:

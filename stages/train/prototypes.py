@@ -208,7 +208,8 @@ def _write_labels(
     closest = Assignment(nearest[judged], torch.zeros(len(judged)), None)
     written = Assignment(labels, confidence, found.iterations) if is_assigned else closest
     figures = diagnostics.label_figures(written, closest, judged, data, is_assigned)
-    return figures | diagnostics.cluster_figures(clusters, data.infrared_persons)
+    figures |= diagnostics.cluster_figures(clusters, data.infrared_persons)
+    return figures | diagnostics.prototype_figures(classes, found.labels, clusters, data)
 
 
 def train_epoch(

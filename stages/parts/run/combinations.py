@@ -7,7 +7,7 @@ stage again. Its tables repeat names of other modules, which tests/test_wiring.p
 from collections.abc import Iterator
 from typing import Any
 
-from stages.parts.run.settings import Clusters, Evaluate, Network, Prototypes, Spcl, Train
+from stages.parts.run.settings import Clusters, Data, Evaluate, Network, Prototypes, Spcl, Train
 
 TWO_WAY = ("infrared_to_visible", "visible_to_infrared")
 MODES = {"sysu_mm01": ("all", "indoor"), "regdb": TWO_WAY, "llcm": TWO_WAY, "folder": TWO_WAY}
@@ -35,6 +35,7 @@ def faults(dataset: str, sections: dict[str, Any]) -> Iterator[str]:
             f"train.selection: {dataset} has no validation identities to choose by; "
             f"expected last, or one of the data sets {', '.join(WITH_VALIDATION)}"
         )
+    yield from _unpaired_faults(sections["data"], train, sections["spcl"])
     yield from _evaluation_faults(dataset, sections["evaluate"], train)
     yield from _prototype_faults(sections["clusters"], sections["prototypes"])
 
@@ -61,6 +62,20 @@ def _clustering_faults(spcl: Spcl) -> Iterator[str]:
     if group is not None and spcl.batch % group:
         problem = f"{spcl.batch} images do not divide into groups of {group}"
         yield f"spcl.batch: {problem} (spcl.statistics_group)"
+
+
+def _unpaired_faults(data: Data, train: Train, spcl: Spcl) -> Iterator[str]:
+    if not data.unpaired:
+        return
+    if train.setting == "supervised":
+        problem = "train.setting supervised needs infrared images of each identity"
+        yield f"data.unpaired: {problem}; expected 0"
+    if train.selection == "validation":
+        problem = "train.selection: validation needs both modalities of the validation identities"
+        yield f"data.unpaired: {problem}; expected 0"
+    if train.setting == "unsupervised" and data.unpaired_from == spcl.source:
+        problem = f"{spcl.source} is the labeled source (spcl.source), so its people are known"
+        yield f"data.unpaired_from: {problem}; expected another data set"
 
 
 def _evaluation_faults(dataset: str, evaluate: Evaluate, train: Train) -> Iterator[str]:

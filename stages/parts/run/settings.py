@@ -24,7 +24,8 @@ from stages.parts.run.values import (
 
 DATASETS = ("sysu_mm01", "regdb", "llcm", "folder")
 RENDERED = ("sysu_mm01", "regdb", "llcm")
-SOURCES = ("market1501", "dukemtmc", "msmt17", "folder", "none")
+LABELED = ("market1501", "dukemtmc", "msmt17", "folder")
+SOURCES = (*LABELED, "none")
 ARCHITECTURES = ("narrow", "resnet18", "resnet50")
 POOLINGS = ("average", "gem")
 ASSIGNMENTS = ("transport", "argmax", "none")
@@ -42,6 +43,8 @@ class Data:
     root: str
     source_root: str | None
     trial: Annotated[int, between(1, 10)]
+    unpaired: Annotated[float, between(0, 0.9)]
+    unpaired_from: Annotated[str, one_of(*LABELED)]
 
 
 @dataclass(frozen=True)

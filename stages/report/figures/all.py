@@ -11,6 +11,7 @@ def all_drawings(run: Run) -> dict[str, list[Drawing]]:
         "cmc": curves.cmc(run),
         "visible_labels": curves.visible_labels(run),
         "infrared_labels": curves.infrared_labels(run),
+        "infrared_clusters": curves.infrared_clusters(run),
         "label_counts": curves.label_counts(run),
         "losses": curves.losses(run),
     }

@@ -33,6 +33,19 @@ TERMS = {
     },
     "modality discriminator (DEN)": {"discriminator": ("visible against infrared", FULL)},
     "prediction alignment (PAL)": {"alignment": ("alignment", FULL)},
+    "prototypes": {
+        "own": ("own modality", OTHER),
+        "unified": ("both modalities", FULL),
+        "distillation": ("self-distillation", TOTAL),
+    },
+}
+# Cosines of prototypes: column → name of the line, and style.
+COSINES = {
+    "similarity_associated": ("cluster and its label", TOTAL),
+    "similarity_same": ("same person, across modalities", FULL),
+    "similarity_across": ("other persons, across modalities", OTHER),
+    "similarity_visible": ("other persons, visible", VISIBLE),
+    "similarity_infrared": ("other persons, infrared", INFRARED),
 }
 
 
@@ -112,6 +125,29 @@ def infrared_labels(run: Run) -> list[Chart]:
             Chart("Infrared labels: right, %", "epoch", right, top=100),
             Chart("Entropy of the label shares (1: all equal)", "epoch", even, top=1),
             Chart("Images with the largest label, %", "epoch", largest),
+        ]
+    )
+
+
+def infrared_clusters(run: Run) -> list[Chart]:
+    """Return charts of infrared clusters and, of prototypes, which labels they have got.
+
+    There are none for a run without such clusters.
+    """
+    epochs = run.train_epochs.set_index("epoch")
+    clusters = _line(epochs, "infrared_clusters", "clusters", INFRARED)
+    agreement = _line(epochs, "infrared_ari", "ARI", INFRARED)
+    labels = _line(epochs, "matched_share", "images whose cluster has a label", OTHER, factor=100)
+    labels += _line(epochs, "associations_right", "labels of the right person", FULL, factor=100)
+    cosines = []
+    for column, (name, style) in COSINES.items():
+        cosines += _line(epochs, column, name, style)
+    return _not_empty(
+        [
+            Chart("Infrared clusters", "epoch", clusters),
+            Chart("Infrared clusters: agreement (ARI)", "epoch", agreement, top=1),
+            Chart("Infrared clusters with a visible label, %", "epoch", labels, top=100),
+            Chart("Prototypes: mean cosine", "epoch", cosines, top=1),
         ]
     )
 

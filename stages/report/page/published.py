@@ -17,7 +17,8 @@ def results(run: Run, mode: str) -> dict[str, tuple[float, float]]:
 
 def transport(run: Run) -> tuple[float, float] | None:
     """Return the paper's seconds of transport in an epoch and their share in per cent, if known."""
-    is_same = run.published and run.assignment == "transport"
+    is_images = run.sections["train"].objective == "otla"  # prototypes: of clusters
+    is_same = run.published and is_images and run.assignment == "transport"
     return TRANSPORT.get(run.dataset) if is_same else None
 
 
@@ -59,9 +60,11 @@ def differences(run: Run) -> list[str]:
         f"pooling {network.pooling}": network.pooling != "average",
         "two streams": network.two_stream,
         "non-local blocks": network.non_local,
+        f"{settings['data'].unpaired:.0%} unpaired identities": settings["data"].unpaired > 0,
         f"images of {size[0]} × {size[1]}": size != (288, 144),
         f"source {source}": is_other_source,
         f"setting {run.setting}": run.setting == "supervised",
+        "prototypes in place of a classifier": settings["train"].objective == "prototypes",
         f"{epochs} epochs": epochs != 80,
         "re-ranking": evaluate.rerank,
         "mirror images averaged": evaluate.flip,

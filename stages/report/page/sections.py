@@ -70,6 +70,8 @@ def label_quality(run: Run, figures: Figures) -> str:
     visible = figures["visible_labels"] or note("Visible labels: no clustering was run.")
     parts = [note(about), tag("h3", "Visible"), visible]
     parts += [tag("h3", "Infrared"), figures["infrared_labels"]]
+    if figures["infrared_clusters"]:
+        parts += [tag("h3", "Infrared clusters"), figures["infrared_clusters"]]
     if figures["label_counts"]:
         parts.append(tag("h3", "Images of each infrared label"))
         if run.label_counts is not None:
