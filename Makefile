@@ -23,11 +23,15 @@ install: .venv/installed ## create .venv and install requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-repro: .venv/installed ## run the pipeline (dvc repro) and print the result table
+repro: .venv/installed ## run the pipeline (dvc repro), print the result table and what to try next
 	@$(BIN)/python -m experiments.repository
 	@$(BIN)/python -m stages.parts.run.params
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@$(BIN)/python -m stages.report --show
+	@echo "try next, after . $(BIN)/activate:"
+	@echo "  another value of a parameter      dvc exp run -n delta-5 -S otla.delta=5"
+	@echo "  your own images                   docs/your-data.md"
+	@echo "  the network in other programs     docs/model.md"
 
 # The stages of the tests share the cores with pytest.
 check test: export OMP_WAIT_POLICY ?= PASSIVE
@@ -63,4 +67,4 @@ trials: .venv/installed ## RegDB's ten trainings, their mean and standard deviat
 	@$(BIN)/python -m experiments trials
 
 clean: ## delete what runs left outside DVC's cache (keeps data/raw and .venv)
-	@rm -rf .ckpt .dvc/tmp/comparisons logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors
+	@rm -rf .ckpt .dvc/tmp/comparisons logs dvc_plots data/synthetic data/images data/labels data/rankings models/*.safetensors models/export

@@ -25,7 +25,16 @@ from stages.parts.run.numerics import CHOSEN, PORTABLE, THREADS
 
 ROOT = Path(__file__).parents[1]
 EMULATOR = "qemu-x86_64"
-STAGES = ("synthesize", "prepare", "prepare.source", "pseudo_label", "train", "evaluate", "report")
+STAGES = (
+    "synthesize",
+    "prepare",
+    "prepare.source",
+    "pseudo_label",
+    "train",
+    "evaluate",
+    "export",
+    "report",
+)
 TINY: dict[str, dict[str, Any]] = {
     "synthesize": {
         "train_persons": 10,
@@ -49,6 +58,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "train": {"epochs": 2, "steps": 3, "persons": 3, "images": 4, "warmup_epochs": 1},
     "evaluate": {"trials": 3},
+    "export": {"int8": True},
 }
 
 

@@ -1,4 +1,4 @@
-"""Seven stages from images to a page. Files are the only interface between them.
+"""Eight stages from images to a page and a model. Files are the only interface between them.
 
 stage         reads                                           writes
 synthesize    nothing                                         data/synthetic
@@ -9,6 +9,7 @@ pseudo_label  images of target and source                     data/labels/visibl
 train         the target, visible labels, that network        data/labels/infrared.csv,
                                                               models/network.safetensors
 evaluate      the target, both networks                       data/rankings, metrics/evaluate.json
+export        the target, both networks, the evaluation       models/export
 report        all of the above                                metrics/report/index.html
 
 Every stage also writes its figures to `metrics/`. `parts` holds what the stages are made of: things

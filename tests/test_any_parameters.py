@@ -201,6 +201,8 @@ CHOICES: dict[str, list[Any]] = {
     "evaluate.rerank_k2": [1, 8],
     "evaluate.rerank_lambda": [0, 1],
     "evaluate.batch": [1, 64],
+    "export.tolerance": [1e-5, 1],
+    "export.int8": [False, True],
 }
 # What only a training can show; `spcl` and `train` say it in one line.
 DUE_TO_TRAINING = (
@@ -227,7 +229,7 @@ def draws(count: int = RUNS) -> Iterator[dict[str, Any]]:
 
 
 def run(changes: dict[str, Any], begun: list[str]) -> str | None:
-    """Run the three stages; the line with which one ends early. `begun` gets what was trained."""
+    """Run the four stages; the line with which one ends early. `begun` gets what was trained."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (pseudo_label, train):
             patch.setattr(module, "run_epochs", partial(_noted, begun, module.__name__))
@@ -246,7 +248,7 @@ def _noted(begun: list[str], name: str, *given: Any, **named: Any) -> None:
 
 @pytest.mark.slow
 def test_what_is_accepted_runs(tmp_path: Path) -> None:
-    """Three stages on a few tiny images, RUNS times; about a minute."""
+    """Four stages on a few tiny images, RUNS times; about a minute."""
     finished = 0
     for number, changes in enumerate(draws()):
         with builders.workplace(tmp_path / str(number)):

@@ -42,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(finished: Path, tmp_path: Path) -> Iterator[None]:
     """A copy of `finished` as the current folder."""
     with builders.workplace(tmp_path / "place"):
-        for name in ("data", "models", "other"):
+        for name in ("data", "metrics", "models", "other"):
             shutil.copytree(finished / name, name, symlinks=True)
         yield
 
@@ -90,6 +90,10 @@ READ = [
     ("evaluate", FILES),
     ("evaluate", START),
     ("evaluate", NETWORK),
+    ("export", PIXELS),
+    ("export", TABLE),
+    ("export", START),
+    ("export", NETWORK),
 ]
 
 
@@ -122,13 +126,15 @@ def test_images_of_another_data_set_are_noticed(place: None) -> None:
     for name in ("pixels.npy", "table.csv", "files.csv", HASHES):
         swap(TARGET / name)
     assert f"{START} belongs to other images" in line_of("train")
-    assert f"{NETWORK} belongs to other images" in line_of("evaluate")
+    for stage in ("evaluate", "export"):
+        assert f"{NETWORK} belongs to other images" in line_of(stage)
 
 
 def test_labels_and_network_of_another_seed_are_noticed(place: None) -> None:
     tiny.run("pseudo_label", {"seed": 1})
     assert f"{START} belongs to other seed: 1, here 0" in line_of("train")
     assert f"{NETWORK} belongs to other pseudo_label" in line_of("evaluate")
+    assert f"{START} belongs to other seed: 1, here 0" in line_of("export")
 
 
 def test_labels_with_another_number_of_rows_are_noticed(place: None) -> None:

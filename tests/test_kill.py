@@ -77,6 +77,7 @@ MOMENTS = (
     last_epoch("train"),
     unrecorded("train"),
     within("evaluate", 2.5),
+    within("export", 2),
     within("report", 2),
 )
 
@@ -190,7 +191,7 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bytes(
     assert results(repository) == results(quiet), log
     assert paths(repository) == paths(quiet), log
     stages = set(re.findall(RUNNING, log))
-    assert len(stages) == 7
+    assert len(stages) == 8
     assert stages <= set(hits), log
     for stage in ("pseudo_label", "train"):
         assert f"{stage}: going on after epoch" in log, log

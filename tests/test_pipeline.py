@@ -4,6 +4,7 @@ One repository and one default run for all tests of this file, in the order of t
 some minutes, because each of some thirty stage runs, and DVC as often, starts Python anew.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stages.parts.run.files import file_hash
 from stages.parts.run.settings import Synthesize
 from stages.synthesize.trees import write_tree
+from tests.builders import ROOT
 from tests.repository import Repository, new_repository
 
 pytestmark = pytest.mark.slow
@@ -48,12 +51,66 @@ def test_the_files_between_the_stages_fit(repository: Repository) -> None:
     assert (repository.folder / "metrics/report/index.html").stat().st_size > 10_000
 
 
+def test_the_model_is_passed_on_by_a_remote(repository: Repository, tmp_path: Path) -> None:
+    """A folder as the remote, as docs/model.md says: a clone and a stranger get the same files."""
+    repository.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    repository.run("git", "commit", "-qm", "remote", ".dvc/config")
+    repository.run("git", "tag", "-a", "person-search@v1.0.0", "-m", "first")
+    repository.run("dvc", "push", "models/export")
+    expected = hashes(repository.folder / "models/export")
+    assert "README.md" in expected
+
+    clone = cloned(repository, tmp_path / "clone")
+    clone.run("dvc", "pull", "models/export")
+    assert hashes(clone.folder / "models/export") == expected
+    assert not (clone.folder / "data/images").exists()  # nobody else gets the images
+    url = str(repository.folder)
+    for command in (
+        ("dvc", "get", url, "models/export", "-o", "got"),
+        ("dvc", "artifacts", "get", url, "person-search", "-o", "got-by-name"),
+    ):
+        stranger = Repository(tmp_path)
+        stranger.run(*command)
+        assert hashes(tmp_path / command[-1]) == expected
+
+
+def test_the_examples_of_the_page_run(repository: Repository, tmp_path: Path) -> None:
+    """The blocks of docs/model.md, one after the other, in the folder of the run."""
+    page = (ROOT / "docs/model.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        code = block.replace("https://example.org/model.git", str(repository.folder))
+        printed = repository.run(sys.executable, "-c", code)
+        assert printed.strip()
+
+
+def test_a_clone_gets_everything_and_has_nothing_to_do(
+    repository: Repository, tmp_path: Path
+) -> None:
+    repository.run("dvc", "push")
+    clone = cloned(repository, tmp_path / "clone")
+    clone.run("dvc", "pull")
+    assert "up to date" in clone.run("dvc", "repro")
+
+
+def cloned(repository: Repository, folder: Path) -> Repository:
+    """A clone by git, without any file that DVC keeps."""
+    repository.run("git", "clone", "-q", ".", str(folder))
+    return Repository(folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: file_hash(path) for path in folder.iterdir()}
+
+
 def test_a_parameter_reruns_what_reads_it(repository: Repository) -> None:
     """Experiments add up: the last one goes back to parameters that have run."""
     for change, expected in (
-        ("otla.delta=5", ["train", "evaluate", "report"]),
-        ("evaluate.trials=2", ["evaluate", "report"]),
-        ("spcl.source=msmt17", ["source", "pseudo_label", "train", "evaluate", "report"]),
+        ("export.int8=true", ["export", "report"]),
+        ("otla.delta=5", ["train", "evaluate", "export", "report"]),
+        ("evaluate.trials=2", ["evaluate", "export", "report"]),
+        ("spcl.source=msmt17", ["source", "pseudo_label", "train", "evaluate", "export", "report"]),
         ("spcl.source=market1501", []),
     ):
         assert repository.stages("dvc", "exp", "run", "-S", change) == expected, change
@@ -72,8 +129,9 @@ def test_a_changed_range_marks_no_stage(repository: Repository) -> None:
 @pytest.mark.parametrize(
     ("name", "users"),
     [
-        ("stages/parts/retrieval/index.py", {"evaluate"}),
-        ("stages/parts/retrieval/ranking.py", {"evaluate", "train"}),  # validation mAP
+        ("stages/parts/retrieval/index.py", {"evaluate", "export"}),
+        ("stages/parts/retrieval/ranking.py", {"evaluate", "export", "train"}),  # validation mAP
+        ("stages/export/card.py", {"export"}),
         ("stages/parts/clustering/density.py", {"pseudo_label", "train"}),  # infrared clusters
         ("stages/parts/losses/alignment.py", {"train"}),
         ("stages/parts/__init__.py", set()),
@@ -144,7 +202,7 @@ def test_another_tree_of_the_same_shape_runs(repository: Repository, tmp_path: P
     tree = write_tree("sysu_mm01", tmp_path, small, workers=1)
     ran = repository.stages("dvc", "exp", "run", "-S", f"data.root={tree.parent}")
     assert sorted(ran[:2]) == ["prepare", "source"]
-    assert ran[2:] == ["pseudo_label", "train", "evaluate", "report"]
+    assert ran[2:] == ["pseudo_label", "train", "evaluate", "export", "report"]
 
 
 def test_another_data_set_runs_beside_the_work_tree(repository: Repository) -> None:

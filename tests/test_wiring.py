@@ -117,13 +117,16 @@ def test_every_code_dependency_is_used(name: str) -> None:
 def test_imports_point_downwards(path: Path) -> None:
     """Stages import parts; no stage imports a stage, no part a stage or another part.
 
-    A part may import `upload.py` and `inner_products.py`, which import nothing of ours.
+    `export` may import `evaluate`: what 8 bits cost is measured by the evaluation itself. A part
+    may import `upload.py` and `inner_products.py`, which import nothing of ours.
     """
     owner = path.relative_to(ROOT / "stages").parts
     home = owner[:2] if owner[0] == "parts" else owner[:1]
     for other in imports(path):
         target = other.relative_to(ROOT / "stages").parts
         if (target[-1] == "__init__.py" and len(target) <= 2) or target in SHARED:
+            continue
+        if (owner[0], target[0]) == ("export", "evaluate"):
             continue
         at = target[:2] if target[0] == "parts" else target[:1]
         assert at == home or (owner[0] != "parts" and at[0] == "parts"), f"{path} imports {other}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.evaluate import __main__ as evaluate
+from stages.export import __main__ as export
 from stages.parts.run.stage import run_stage
 from stages.prepare import __main__ as prepare
 from stages.prepare import source
@@ -33,7 +34,7 @@ SMALL = {
     "train.images": 2,
     "evaluate.trials": 2,
 }
-STAGES = {"pseudo_label": pseudo_label, "train": train, "evaluate": evaluate}
+STAGES = {"pseudo_label": pseudo_label, "train": train, "evaluate": evaluate, "export": export}
 
 
 def write_images(
@@ -61,7 +62,7 @@ def write_images(
 def run(name: str, changes: dict[str, Any] | None = None) -> None:
     """Write params.yaml with SMALL and `changes`, and run a stage in this process."""
     builders.write_parameters(Path.cwd(), SMALL | (changes or {}))
-    if name == "evaluate":
+    if name in ("evaluate", "export"):
         STAGES[name].main()
     else:
         with run_stage(name):

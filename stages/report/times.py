@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.parts.run.files import read_json
 
-STAGES = ("synthesize", "prepare", "source", "pseudo_label", "train", "evaluate")
+STAGES = ("synthesize", "prepare", "source", "pseudo_label", "train", "evaluate", "export")
 COLUMNS = ("epoch", "train_seconds", "label_seconds", "assignment_seconds")
 
 

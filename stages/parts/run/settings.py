@@ -233,6 +233,12 @@ class Evaluate:
     batch: Annotated[int, between(1, 4096)]
 
 
+@dataclass(frozen=True)
+class Export:
+    tolerance: Annotated[float, more_than(0, 1)]
+    int8: bool
+
+
 SECTIONS = {
     "data": Data,
     "images": Images,
@@ -247,4 +253,5 @@ SECTIONS = {
     "clusters": Clusters,
     "prototypes": Prototypes,
     "evaluate": Evaluate,
+    "export": Export,
 }

@@ -14,7 +14,8 @@ LEAD = (
     "in this folder, and the packages that are installed."
 )
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "faiss-cpu",
-            "faiss-gpu", "pillow", "safetensors", "matplotlib", "dvc", "dvclive")  # fmt: skip
+            "faiss-gpu", "pillow", "safetensors", "onnx", "onnxruntime", "matplotlib", "dvc",
+            "dvclive")  # fmt: skip
 
 
 def page(run: Run, times: Times) -> str:
