@@ -24,7 +24,7 @@ from stages.evaluate.score import Embeddings, search_galleries
 from stages.export import __main__ as export
 from stages.export.card import Figures, card
 from stages.export.description import rounded_up
-from stages.export.measure import mean_precisions
+from stages.export.measure import CPU, mean_precisions
 from stages.export.onnx_file import embed_onnx, open_onnx, write_onnx
 from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore
@@ -229,8 +229,8 @@ def test_the_ranks_of_onnx_are_those_of_pytorch(
     stored = np.load(place / "data/rankings/embeddings.npy")
     folder = place / "models/export"
     files = {name: folder / file for name, file in model_of(place)["models"].items()}
-    pytorch = Embeddings(rows, stored)
-    by_onnx = Embeddings(rows, embed_onnx(files, store, rows, 7, 1, settings.flip))
+    pytorch = Embeddings(rows, stored, CPU)
+    by_onnx = Embeddings(rows, embed_onnx(files, store, rows, 7, 1, settings.flip), CPU)
     protocol = PROTOCOLS["sysu_mm01"]
     plans = plan_searches(protocol, store.table, settings)
     for plan in plans.values():
