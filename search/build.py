@@ -7,7 +7,6 @@ import numpy as np
 from search.archive import Archive, Manifest
 from search.indexes.approximate import EFFORTS, Approximate
 from search.indexes.flat import Flat, contains
-from search.indexes.lance import Lance
 from search.indexes.protocol import Index, Neighbors
 from search.writer import Writer
 
@@ -41,6 +40,8 @@ def open_index(archive: Archive, writes: bool = False) -> Index | None:
     if state is None:
         return None
     if kind == "lance":
+        from search.indexes.lance import Lance  # an optional package
+
         return Lance.open(archive.folder, state, writes)
     return Approximate.open(kind, archive.folder, state)
 
@@ -88,6 +89,8 @@ def _is_stale(index: Index, manifest: Manifest, live: np.ndarray) -> bool:
 
 def _new_index(kind: str, writer: Writer, archive: Archive) -> Index:
     if kind == "lance":
+        from search.indexes.lance import Lance  # an optional package
+
         return Lance.new(writer.folder, writer.new_name(), archive.rows[0].shape[1])
     return Approximate.new(kind, _sample(archive, SAMPLE)[1], archive.count)
 

@@ -59,7 +59,10 @@ def _onnx(model: Model, infrared: bool) -> Network:
         raise InputError(f"{path}: inputs and outputs {names}; expected {expected}")
 
     def embed(images: np.ndarray) -> np.ndarray:
-        (rows,) = session.run(names[1:], {names[0]: images})
+        try:
+            (rows,) = session.run(names[1:], {names[0]: images})
+        except Exception as error:
+            raise InputError(f"{path}: onnxruntime cannot run it: {error}") from None
         return _checked(np.asarray(rows), (len(images), model.dimensions), str(path))
 
     return embed

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ def rows_by_path(place: Workplace) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that go through the network."""
     paths: list[str] = []
     original = Embedder.embed
@@ -48,7 +47,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return original(self, files, positions)
 
     monkeypatch.setattr(Embedder, "embed", embed)
-    yield paths
+    return paths
 
 
 def test_rows_are_what_the_network_gives(place: Workplace) -> None:

@@ -1,4 +1,7 @@
-"""An index in LanceDB, a database in files. It shows that other stores fit behind `Index`."""
+"""An index in LanceDB, a database in files. It shows that other stores fit behind `Index`.
+
+The package is optional, so this module is imported where an index of its kind is opened.
+"""
 
 from errno import ENOENT
 from pathlib import Path
@@ -12,8 +15,9 @@ from stages.parts.run.stage import InputError
 try:
     import lancedb
     import pyarrow
-except ImportError:  # the package is optional
-    lancedb = None
+except ImportError:
+    line = "lancedb is not installed; requirements-lance.txt has it"
+    raise InputError(line) from None
 
 NAMED = 10_000  # ids in a condition that deletes
 
@@ -31,18 +35,18 @@ class Lance:
 
     @classmethod
     def new(cls, folder: Path, name: str, dimensions: int) -> "Lance":
-        """Return an empty table in the folder; InputError without the package."""
-        schema = [("id", pyarrow.int64()), ("row", _kind(dimensions))] if lancedb else []
-        table = _connect(folder).create_table(name, schema=pyarrow.schema(schema))
+        """Return an empty table in the folder."""
+        row = pyarrow.list_(pyarrow.float32(), dimensions)
+        schema = pyarrow.schema([("id", pyarrow.int64()), ("row", row)])
+        table = lancedb.connect(folder).create_table(name, schema=schema)
         return cls(table, f"{name}.lance")
 
     @classmethod
     def open(cls, folder: Path, state: dict[str, Any], writes: bool) -> "Lance":
         """Return the table in the version of `state`; whoever `writes` makes it the last one."""
-        database = _connect(folder)
         if not (folder / state["file"]).is_dir():
             raise FileNotFoundError(ENOENT, "is missing", str(folder / state["file"]))
-        table = database.open_table(state["file"].removesuffix(".lance"))
+        table = lancedb.connect(folder).open_table(state["file"].removesuffix(".lance"))
         if table.version != state["version"]:
             table.checkout(state["version"])
             if writes:
@@ -86,16 +90,6 @@ class Lance:
     def save(self, folder: Path, name: str) -> dict[str, Any]:
         """Write nothing: LanceDB has written already. Return which version it is."""
         return {"file": self._file, "version": self._table.version}
-
-
-def _connect(folder: Path) -> Any:
-    if lancedb is None:
-        raise InputError("lancedb is not installed; requirements-search.txt says how")
-    return lancedb.connect(folder)
-
-
-def _kind(dimensions: int) -> Any:
-    return pyarrow.list_(pyarrow.float32(), dimensions)
 
 
 def _one_of(ids: np.ndarray) -> str:
