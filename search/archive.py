@@ -195,7 +195,7 @@ class Archive:
             loaded: np.ndarray = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError) as error:
             line = f"{self.folder / name} cannot be read: {error}; make a new index"
             raise InputError(line) from None
         return loaded

@@ -44,11 +44,11 @@ class Scan:
         if self.links:
             lines.append(f"{folder}: links are not followed: {self.links:,}")
         if self.others:
-            kinds = [f"{name} {count:,}" for name, count in self.others.most_common(SHOWN)]
-            rest = ", …" if len(self.others) > SHOWN else ""
-            total = f"{self.others.total():,} files are no pictures"
-            expected = f"({', '.join(kinds)}{rest}); pictures end in {', '.join(EXTENSIONS)}"
-            lines.append(f"{folder}: {total} {expected}")
+            kinds = sorted(self.others.items(), key=lambda pair: (-pair[1], pair[0]))
+            listed = ", ".join(f"{name} {count:,}" for name, count in kinds[:SHOWN])
+            rest = ", …" if len(kinds) > SHOWN else ""
+            what = f"files that do not end in {', '.join(EXTENSIONS)} are not read"
+            lines.append(f"{folder}: {what}: {self.others.total():,} ({listed}{rest})")
         return lines
 
 
