@@ -133,13 +133,13 @@ class _Run:
     found: dict[Key, Found]
     closed: list[Key]  # subfolders that could not be read
     changes: Changes
+    changed: set[Key] = field(default_factory=set)  # pictures of the index with other bytes now
     unreadable: list[dict[str, Any]] = field(default_factory=list)
 
     def compare(self) -> list[Key]:
         """Take out of the index what has vanished or changed; return what is to be embedded."""
         seen: set[Key] = set()
-        changed: set[Key] = set()
-        tables = [self._compared(table, seen, changed) for table in self.archive.tables]
+        tables = [self._compared(table, seen) for table in self.archive.tables]
         self.writer.replace_tables(tables)
         for entry in self.archive.unreadable():
             key = Key(entry["root"], entry["path"])
@@ -149,12 +149,9 @@ class _Run:
             if is_same or (current is None and not self._has_vanished(key)):
                 self.unreadable.append(entry)
                 seen.add(key)
-        todo = [key for key in self.found if key not in seen]
-        self.changes.changed = len(changed)
-        self.changes.new = len(todo) - len(changed)
-        return todo
+        return [key for key in self.found if key not in seen]
 
-    def _compared(self, table: np.ndarray, seen: set[Key], changed: set[Key]) -> np.ndarray | None:
+    def _compared(self, table: np.ndarray, seen: set[Key]) -> np.ndarray | None:
         """Return the table of the pictures that stay; None if it is as it was."""
         pictures = pictures_of(table)
         kept, places = [], []
@@ -166,7 +163,7 @@ class _Run:
                     self.changes.vanished += 1
                     continue
             elif self._is_changed(picture, current):
-                changed.add(key)
+                self.changed.add(key)
                 continue
             else:
                 seen.add(key)
@@ -180,9 +177,8 @@ class _Run:
 
     def _has_vanished(self, key: Key) -> bool:
         """Return whether a picture that was not found would have been found if it were there."""
-        is_closed = any(key.path.startswith(f"{path}/") for root, path in self.closed
-                        if root == key.root)  # fmt: skip
-        return key.root in self.roots and not is_closed
+        closed = [f"{path}/" for root, path in self.closed if root == key.root]
+        return key.root in self.roots and not key.path.startswith(tuple(closed))
 
     def _is_changed(self, picture: Picture, current: Found) -> bool:
         stream = self.embedder.model.two_stream
@@ -269,5 +265,10 @@ class _Run:
         return File(folder, key.path, self.found[key].facts.infrared)
 
     def _picture(self, key: Key, sha256: str) -> Picture:
+        """Return a picture for the index, and count it."""
+        if key in self.changed:
+            self.changes.changed += 1
+        else:
+            self.changes.new += 1
         stamp, facts = self.found[key]
         return Picture(key.root, key.path, stamp.size, stamp.mtime_ns, sha256, facts)

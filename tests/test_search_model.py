@@ -127,3 +127,16 @@ def test_the_search_imports_no_package_for_training() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_packages_of_the_search_are_pinned_as_everywhere() -> None:
+    def pins(name: str) -> dict[str, str]:
+        lines = (ROOT / name).read_text().splitlines()
+        words = [line.lstrip("# ").split(";")[0].strip() for line in lines if "==" in line]
+        return dict(word.split("==") for word in words)
+
+    everywhere, search = pins("requirements.txt"), pins("requirements-search.txt")
+    assert {"numpy", "onnxruntime", "faiss-cpu", "pillow", "lancedb"} <= set(search)
+    assert {name: search[name] for name in set(search) & set(everywhere)} == {
+        name: everywhere[name] for name in set(search) & set(everywhere)
+    }

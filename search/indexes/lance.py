@@ -16,7 +16,7 @@ try:
     import lancedb
     import pyarrow
 except ImportError:
-    line = "lancedb is not installed; requirements-lance.txt has it"
+    line = "lancedb is not installed; requirements-search.txt says how"
     raise InputError(line) from None
 
 NAMED = 10_000  # ids in a condition that deletes
