@@ -22,6 +22,7 @@ from stages.parts.run.stage import InputError
 from stages.prepare.decode import Decoded, read_image
 
 BATCH = 64  # pictures that go through the network together
+WORTH = 4  # batches for which the start of a process, seconds, is worth it
 AHEAD = 4  # batches of a process that wait for it, so that memory stays bounded
 
 
@@ -110,11 +111,12 @@ def embed_files(embedder: Embedder, files: Sequence[File], processes: int) -> It
         InputError: as `Embedder.embed` and `open_network`, or if a process was ended from outside.
     """
     batches = _batches(files, embedder.model.two_stream)
-    if processes == 1 or len(batches) < 2:
+    processes = min(processes, len(batches) // WORTH)
+    if processes < 2:
         for positions in batches:
             yield embedder.embed([files[position] for position in positions], positions)
         return
-    yield from _in_processes(embedder, files, batches, min(processes, len(batches)))
+    yield from _in_processes(embedder, files, batches, processes)
 
 
 def _batches(files: Sequence[File], two_stream: bool) -> list[list[int]]:

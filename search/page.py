@@ -15,7 +15,7 @@ from search.show import NONE, Answer, shown_path
 from stages import report
 from stages.parts.run.files import write_text
 from stages.prepare.decode import read_image
-from stages.report.page.markup import lines, paragraph, tag, text
+from stages.report.page.markup import lines, tag, text
 
 HEIGHT = 160  # pixels of a picture on the page
 QUALITY = 82  # of JPEG
@@ -39,15 +39,14 @@ def write_page(
         searched: what the filters were, in words; empty without any.
     """
     width = max(1, round(HEIGHT * model.width / model.height))
-    body = [_list(answer, width) for answer in answers]
+    sections = [_section(answer, width) for answer in answers]
     number = len(answers)
     queries = "1 query" if number == 1 else f"{number:,} queries"
     lead = (
         f"{queries} among {count:,} pictures{searched}. The first picture of a list is the query."
     )
-    sections = [tag("section", tag("h2", text("Ranked lists"), id="ranked-lists"), lines(body))]
     page = Template((REPORT / "page/page.html").read_text(encoding="utf-8")).substitute(
-        title="Ranked lists",
+        title="Search results",
         style="".join(each.read_text(encoding="utf-8") for each in STYLES),
         warning="",
         lead=text(lead),
@@ -57,9 +56,8 @@ def write_page(
     write_text(path, page)
 
 
-def _list(answer: Answer, width: int) -> str:
+def _section(answer: Answer, width: int) -> str:
     """Return a query beside its results."""
-    heading = paragraph(answer.query, class_="found")
     picture = _picture(_read_query(Path(answer.query), width), "Query", width)
     asked = tag("figure", picture, tag("figcaption", tag("b", "query")), class_="query")
     results = []
@@ -73,10 +71,11 @@ def _list(answer: Answer, width: int) -> str:
         if facts.time:
             known += f", {facts.time}"
         rank = tag("b", text(f"{each.rank} · {each.similarity:.3f}"))
-        caption = tag("figcaption", rank, text(known), tag("span", text(path), class_="path"))
+        name = tag("span", text(each.picture.path), class_="path")
+        caption = tag("figcaption", rank, text(known), name)
         results.append(tag("figure", picture, caption))
     strip = tag("div", asked, tag("div", *results, class_="answers"), class_="strip")
-    return tag("div", heading, strip, class_="list")
+    return tag("section", tag("h2", text(answer.query)), strip)
 
 
 def _read_query(path: Path, width: int) -> np.ndarray:

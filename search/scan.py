@@ -40,16 +40,22 @@ class Scan:
 
     def remarks(self, folder: Path) -> list[str]:
         """Return a line for each kind of thing that was left out."""
+        name = from_here(str(folder))
         lines = []
         if self.links:
-            lines.append(f"{folder}: links are not followed: {self.links:,}")
+            lines.append(f"{name}: links are not followed: {self.links:,}")
         if self.others:
             kinds = sorted(self.others.items(), key=lambda pair: (-pair[1], pair[0]))
             listed = ", ".join(f"{name} {count:,}" for name, count in kinds[:SHOWN])
             rest = ", …" if len(kinds) > SHOWN else ""
             what = f"files that do not end in {', '.join(EXTENSIONS)} are not read"
-            lines.append(f"{folder}: {what}: {self.others.total():,} ({listed}{rest})")
+            lines.append(f"{name}: {what}: {self.others.total():,} ({listed}{rest})")
         return lines
+
+
+def from_here(path: str) -> str:
+    """Return an absolute path as it is written from the current folder, if it is below that."""
+    return path.removeprefix(f"{os.getcwd()}{os.sep}")
 
 
 def scan(folder: Path) -> Scan:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from search.lookup import Result
+from search.scan import from_here
 
 NONE = "–"
 
@@ -19,9 +20,7 @@ class Answer(NamedTuple):
 
 def shown_path(result: Result) -> str:
     """Return the path of a picture, from the current folder if the picture is below it."""
-    path = os.path.join(result.folder, result.picture.path)
-    here = f"{os.getcwd()}{os.sep}"
-    return path.removeprefix(here) if path.startswith(here) else path
+    return from_here(os.path.join(result.folder, result.picture.path))
 
 
 def as_text(answers: Sequence[Answer], count: int) -> str:

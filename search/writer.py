@@ -43,6 +43,7 @@ class Writer:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._on_disk = manifest.files()
 
     def archive(self) -> Archive:
         """Return the state that is being made, for reading."""
@@ -121,8 +122,17 @@ class Writer:
         return Segment(name, self._save("pictures", table[np.argsort(table["id"])]))
 
     def publish(self) -> None:
-        """Let readers see this state, and delete the files that no state needs any more."""
-        write_json(self.folder / MANIFEST, self.manifest.tree())
+        """Let readers see this state, and delete the files that no state needs any more.
+
+        The files are on the disk before the manifest that names them, also if the power fails.
+        """
+        named = self.manifest.files()
+        for name in sorted(named - self._on_disk):
+            _to_disk(self.folder / name)
+        with whole_file(self.folder / MANIFEST) as part:
+            write_json(part, self.manifest.tree())
+            _to_disk(part)
+        self._on_disk = named
         self.delete_unnamed()
 
     def delete_unnamed(self) -> None:
@@ -137,11 +147,15 @@ class Writer:
 
     def _save(self, what: str, array: np.ndarray) -> str:
         name = f"{self.new_name()}.{what}.npy"
-        with whole_file(self.folder / name) as part, open(part, "wb") as opened:
-            np.save(opened, array, allow_pickle=False)
-            opened.flush()
-            os.fsync(opened.fileno())  # before a manifest names it
+        with whole_file(self.folder / name) as part:
+            np.save(part, array, allow_pickle=False)
         return name
+
+
+def _to_disk(path: Path) -> None:
+    if path.is_file():  # LanceDB's tables are folders, which it cares for itself
+        with open(path, "rb") as opened:
+            os.fsync(opened.fileno())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from search import embedding
 from search import update as updating
 from search.archive import Archive, open_state, pictures_of
 from search.embedding import Embedder, File
@@ -222,10 +223,11 @@ def test_a_mirror_image_counts_where_the_model_says_so(place: Workplace) -> None
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-6)
 
 
-@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_the_number_of_processes_does_not_change_a_byte(
     tmp_path: Path, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(embedding, "WORTH", 1)
     place = Workplace(tmp_path / str(processes), 150)
     place.run("index", place.pictures, "--processes", processes)
     place.run("embed", place.pictures, "--out", tmp_path / "a.npy", "--processes", processes)
