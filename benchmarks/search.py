@@ -13,6 +13,7 @@ are kept: they are made by the first run, and the next one measures. Some minute
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,8 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     """Print what indexes of all kinds and queries to them took."""
     words = ["--pattern", PATTERN, "--processes", str(given.processes)]
     seconds = index(folder, given.model, "first run", words)
-    print(f"  {given.pictures / seconds:,.0f} pictures a second, {given.processes} processes")
+    rate = f"{given.pictures / seconds:,.0f} pictures a second"
+    print(f"  {rate}, {given.processes} processes", flush=True)
     index(folder, given.model, "nothing new", words)
     for number, kind in enumerate(("flat", "ivf", "hnsw")):
         if kind != "flat":
@@ -124,11 +126,20 @@ def _write_part(folder: Path, originals: list[Path], numbers: range) -> None:
 def index(folder: Path, model: Path, what: str, words: Sequence[str]) -> float:
     """Run the command `index`; print and return its seconds, print its memory and its lines."""
     command = ["index", str(folder / "archive"), "--index", str(folder / "index"), *words]
+    before = cpu_seconds()
     seconds, memory, said = run(command, model)
-    print(f"{what}: {seconds:.1f} s, at most {memory:,.0f} MB with all its processes")
+    cpu = cpu_seconds() - before
+    took = f"{seconds:.1f} s, {cpu:.1f} s of CPU"
+    print(f"{what}: {took}, at most {memory:,.0f} MB with all its processes")
     for line in said.splitlines():
         print(f"  {line.replace(f'{folder}/', '')}")
     return seconds
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of all processes that have ended: other programs do not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run(words: Sequence[str], model: Path) -> tuple[float, float, str]:
@@ -186,7 +197,7 @@ def time_queries(kind: str, lookup: Lookup, model: Path, originals: list[Path]) 
     chosen = np.random.default_rng(0).choice(len(originals), QUERIES, replace=False)
     filters = {"": Filter(), ", 2 of 6 cameras": Filter(cameras=("1", "4"))}
     for name, each in filters.items():
-        embedding, searching = [], []
+        embedding, searching, cpu = [], [], time.process_time()
         for number in chosen:
             started = time.perf_counter()
             image = read_image(originals[number], embedder.model.height, embedder.model.width, True)
@@ -195,7 +206,9 @@ def time_queries(kind: str, lookup: Lookup, model: Path, originals: list[Path]) 
             lookup.find(row, 20, each)
             searching.append(time.perf_counter() - embedded)
             embedding.append(embedded - started)
+        each_cpu = (time.process_time() - cpu) / QUERIES * 1000
         print(f"{kind}{name}: search {_percentiles(searching)}; embed {_percentiles(embedding)}")
+        print(f"  {each_cpu:.1f} ms of CPU for both, on average")
 
 
 def _percentiles(seconds: Sequence[float]) -> str:

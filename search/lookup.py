@@ -47,6 +47,7 @@ class Lookup:
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self._ids = archive.ids()
+        self._columns = [np.ascontiguousarray(table["id"]) for table in archive.tables]
         self._flat = Flat()
         for ids, rows in archive.blocks():
             self._flat.add(ids, rows)
@@ -119,9 +120,9 @@ class Lookup:
         return results
 
     def _picture(self, number: int) -> Picture:
-        for table in self.archive.tables:
-            row = np.searchsorted(table["id"], number)
-            if row < len(table) and table["id"][row] == number:
+        for table, ids in zip(self.archive.tables, self._columns, strict=True):
+            row = int(np.searchsorted(ids, number))
+            if row < len(ids) and ids[row] == number:
                 return pictures_of(table[row : row + 1])[0]
         raise KeyError(number)
 

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from search.indexes.protocol import Neighbors, merged, no_neighbors
-from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.order import first_positions, level_blocks
 
 BLOCK = 1 << 16  # rows at a time: 32 MiB of 128 dimensions
-QUERIES = 64  # queries at a time
+QUERIES = 64  # queries at a time: 16 MiB of similarities
 
 
 class Flat:
@@ -87,9 +86,9 @@ def _nearest(queries: np.ndarray, ids: np.ndarray, rows: np.ndarray, count: int)
     """Return the best of some rows (n, D) for queries (Q, D): (Q, min(count, n))."""
     best: list[np.ndarray] = []
     similarities: list[np.ndarray] = []
-    for _, similarity in inner_product_blocks(queries, rows):
-        for block, levels in level_blocks(similarity, None):
-            positions = first_positions(levels, min(count, len(ids)))
-            best.append(ids[positions])
-            similarities.append(np.take_along_axis(similarity[block], positions, axis=1))
+    similarity = queries @ rows.T  # (Q, n)
+    for block, levels in level_blocks(similarity, None):
+        positions = first_positions(levels, min(count, len(ids)))
+        best.append(ids[positions])
+        similarities.append(np.take_along_axis(similarity[block], positions, axis=1))
     return Neighbors(np.concatenate(best), np.concatenate(similarities))
