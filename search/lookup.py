@@ -1,5 +1,6 @@
 """Queries to an archive: filters, exact and approximate search, the pictures that were found."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 from search.archive import Archive, Picture, open_state, pictures_of
 from search.build import open_index
 from search.facts import Moment
-from search.indexes.flat import Flat
+from search.indexes.flat import Flat, contains
 from search.indexes.protocol import Neighbors, merged
 from stages.parts.run.stage import InputError
 
@@ -94,14 +95,15 @@ class Lookup:
         Exact search answers for all others.
         """
         pool = self._ids if allowed is None else allowed
-        held = self._held if allowed is None else np.intersect1d(self._held, allowed)
+        is_held = contains(self._held, pool)  # (A,)
+        held = pool[is_held]
         is_few = len(held) < FEW or len(held) < SHARE * len(self._held)
         if self._index is None or (allowed is not None and is_few) or not len(held):
             return self._flat.search(queries, count, allowed)
         whole = allowed is None and self._held_all
         found = self._index.search(queries, count, None if whole else held)
         if len(held) < len(pool):
-            rest = self._flat.search(queries, count, np.setdiff1d(pool, held))
+            rest = self._flat.search(queries, count, pool[~is_held])
             found = merged(found, rest, count)
         # A graph can end before it meets `count` allowed rows.
         short = np.flatnonzero((found.ids[:, : min(count, len(pool))] < 0).any(1))
@@ -126,16 +128,20 @@ class Lookup:
                 return pictures_of(table[row : row + 1])[0]
         raise KeyError(number)
 
+    @cached_property
+    def _cameras(self) -> list[str]:
+        """The names of all cameras, ascending."""
+        names = {name for table in self.archive.tables for name in np.unique(table["camera"])}
+        return sorted(name.decode() for name in names if name)
+
     def _check(self, chosen: Filter) -> None:
         """Refuse what no picture has: it is nearly always a slip of the pen."""
-        tables = self.archive.tables
-        columns = [np.unique(table["camera"]) for table in tables]
-        cameras = {name.decode() for column in columns for name in column.tolist()} - {""}
         for name in chosen.cameras + chosen.not_cameras:
-            if name not in cameras:
-                some = ", ".join(sorted(cameras)[:SHOWN]) or "none is known"
-                rest = ", …" if len(cameras) > SHOWN else ""
+            if name not in self._cameras:
+                some = ", ".join(self._cameras[:SHOWN]) or "none is known"
+                rest = ", …" if len(self._cameras) > SHOWN else ""
                 raise InputError(f"no picture is of camera {name!r}; cameras: {some}{rest}")
+        tables = self.archive.tables
         for bound in (chosen.start, chosen.end):
             if bound is not None and not any(_has_time(table, bound.is_date) for table in tables):
                 kind = "a date" if bound.is_date else "a number"

@@ -1,4 +1,5 @@
-"""Indexes of rows: what each can do, and one module for each kind.
+"""Indexes of rows: what each can do (`protocol.py`), and a module for each kind.
 
-KINDS names them all. A new kind is a class with the methods of `Index` and an entry there.
+`search/build.py` names the kinds. A new one is a class with the methods of `Index` and an entry
+there.
 """

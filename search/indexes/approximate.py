@@ -7,6 +7,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from search.indexes.flat import contains
 from search.indexes.protocol import Neighbors, merged, no_neighbors
 from stages.parts.run.files import whole_file
 
@@ -90,7 +91,9 @@ class Approximate:
         self, queries: np.ndarray, count: int, allowed: np.ndarray | None = None
     ) -> Neighbors:
         """Return the neighbors that faiss finds; some true ones may be missing."""
-        searched = self._ids if allowed is None else np.intersect1d(self._ids, allowed)
+        searched = self._ids
+        if allowed is not None:
+            searched = allowed[contains(self._ids, allowed)]
         if not len(queries) or not len(searched):
             return no_neighbors(len(queries), count)
         options: dict[str, Any] = {}
