@@ -167,7 +167,7 @@ def _watch(process: subprocess.Popen[str], most: list[float]) -> None:
     """Note the largest memory (PSS: shared pages count once) of a process and its children."""
     while process.poll() is None:
         most[0] = max(most[0], sum(map(_memory, _family(process.pid))) / 1024)
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 def _family(number: int) -> list[int]:

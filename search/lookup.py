@@ -54,7 +54,8 @@ class Lookup:
             self._flat.add(ids, rows)
         self._index = open_index(archive)
         held = np.empty(0, np.int64) if self._index is None else self._index.ids()
-        self._held = np.intersect1d(self._ids, held)  # ids that the approximate index can find
+        self._is_held = contains(held, self._ids)  # (N,) what the approximate index can find
+        self._held = self._ids[self._is_held]
         self._held_all = len(self._held) == len(held)
 
     def find(
@@ -94,8 +95,9 @@ class Lookup:
         The approximate index answers for the rows that it holds, unless few of them are allowed.
         Exact search answers for all others.
         """
-        pool = self._ids if allowed is None else allowed
-        is_held = contains(self._held, pool)  # (A,)
+        pool, is_held = self._ids, self._is_held
+        if allowed is not None:
+            pool, is_held = allowed, contains(self._held, allowed)  # (A,)
         held = pool[is_held]
         is_few = len(held) < FEW or len(held) < SHARE * len(self._held)
         if self._index is None or (allowed is not None and is_few) or not len(held):
