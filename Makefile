@@ -39,7 +39,7 @@ check test: export OMP_WAIT_POLICY ?= PASSIVE
 check: lint ## lint and every quick test, in about a minute
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test: .venv/installed ## all tests, with the coverage of stages/
+test: .venv/installed ## all tests, with the coverage of stages/ and search/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --cov --cov-fail-under=95
 
 lint: .venv/installed ## ruff and mypy

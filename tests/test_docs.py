@@ -57,6 +57,8 @@ OTHER_COMMANDS = (
     "git tag -a person-search@v1.0.0 -m The default run",
     "rm -r .ckpt",
     "rm .dvc/tmp/rwlock",
+    "python3 -m venv search-venv",
+    "search-venv/bin/pip install -r requirements-search.txt",
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
@@ -388,8 +390,8 @@ def test_every_name_occurs_in_the_code() -> None:
 
 def words_of_the_code() -> set[str]:
     """Every word of the code, comments left out, and of the files that configure it."""
-    files = {*ROOT.glob("stages/**/*.py"), *ROOT.glob("experiments/*.py"), *ROOT.glob("tests/*.py")}
-    files -= {Path(__file__)}
+    patterns = ("stages/**/*.py", "search/**/*.py", "experiments/*.py", "tests/*.py")
+    files = {path for pattern in patterns for path in ROOT.glob(pattern)} - {Path(__file__)}
     texts = [re.sub(r"(?m)#.*$", "", path.read_text()) for path in files]
     names = [path.name for path in (*files, *ROOT.iterdir())]
     parameters = (ROOT / "params.yaml").read_text()
@@ -454,7 +456,7 @@ def quoted_messages() -> Iterator[Text]:
 def string_literals() -> str:
     """Every string of the code but docstrings; a placeholder of an f-string is a line break."""
     texts = []
-    for path in ROOT.glob("stages/**/*.py"):
+    for path in [*ROOT.glob("stages/**/*.py"), *ROOT.glob("search/**/*.py")]:
         nodes = list(ast.walk(ast.parse(path.read_text())))
         docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
         for node in nodes:

@@ -12,7 +12,7 @@ from stages.parts.run import params
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
     path
-    for folder in ("stages", "experiments", "benchmarks")
+    for folder in ("stages", "experiments", "benchmarks", "search")
     for path in (ROOT / folder).rglob("*.py")
 )
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]

@@ -240,7 +240,7 @@ def is_mode(argument: ast.expr) -> bool:
     return isinstance(argument, ast.Constant) and set(str(argument.value)) <= set("rwabxt+")
 
 
-@pytest.mark.parametrize("folder", ["stages", "experiments", "benchmarks"])
+@pytest.mark.parametrize("folder", ["stages", "experiments", "benchmarks", "search"])
 def test_no_file_is_read_or_written_in_the_encoding_of_the_locale(folder: str) -> None:
     for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

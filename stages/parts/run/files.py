@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:  # the search runs without pandas
+    import pandas as pd
 
 # DVC runs `--temp` and queued experiments in a copy of the tracked files; DVC_ROOT is the user's
 # checkout. The copy of a comparison is a repository of its own, so VIREID_ROOT says it there.
@@ -52,7 +53,7 @@ def write_json(path: Path, tree: Any) -> None:
     write_text(path, json.dumps(tree, indent=2) + "\n")
 
 
-def write_csv(path: Path, table: pd.DataFrame, digits: int | None = None) -> None:
+def write_csv(path: Path, table: "pd.DataFrame", digits: int | None = None) -> None:
     """Write `table` as CSV without its index; floats with `digits` decimals, or in full."""
     form = None if digits is None else f"%.{digits}f"
     write_text(path, table.to_csv(index=False, float_format=form, lineterminator="\n"))

@@ -1,0 +1,200 @@
+"""Camera, time and modality of a picture: from its path by a pattern, or from a CSV."""
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.parts.run.stage import InputError
+from stages.prepare.disk import UNWRITABLE, path_below, read_file
+
+MAX_CSV_BYTES = 2**30
+GROUPS = ("camera", "time")
+COLUMNS = ("path", "camera", "time", "modality")
+INFRARED = ("infrared", "ir", "nir", "thermal")
+VISIBLE = ("visible", "rgb")
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+
+class Facts(NamedTuple):
+    """What is known of a picture besides its pixels; an empty text is not known."""
+
+    camera: str = ""
+    time: str = ""  # as it was given
+    infrared: bool = False
+
+
+class Moment(NamedTuple):
+    """A time that can be compared: a plain number, or a date as seconds since 1970 in UTC."""
+
+    value: float
+    is_date: bool
+
+
+class Line(NamedTuple):
+    """What a line of a CSV says of a picture; an empty text, or None, where it says nothing."""
+
+    camera: str
+    time: str
+    infrared: bool | None
+
+
+class Rules(NamedTuple):
+    """How the facts of the pictures of one folder are found. All are optional.
+
+    pattern   regular expression with the named groups `camera` and `time`, searched in the path
+    table     path of a CSV with the columns of COLUMNS, of which only `path` is required
+    infrared  regular expression: a picture whose path it is found in is infrared
+    """
+
+    pattern: str = ""
+    table: str = ""
+    infrared: str = ""
+
+
+def moment(text: str) -> Moment | None:
+    """Return the time that a text says, or None for an empty one.
+
+    A number stays a number: a frame, or seconds. Anything else is a date of ISO 8601; without a
+    time zone it is in UTC.
+
+    Raises:
+        ValueError: says what was expected, without the place.
+
+    >>> moment("0042")
+    Moment(value=42.0, is_date=False)
+    >>> moment("1970-01-01T00:01")
+    Moment(value=60.0, is_date=True)
+    """
+    if not text:
+        return None
+    if NUMBER.fullmatch(text):
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(f"time {text[:20]!r}… is too large")
+        return Moment(value, False)
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        expected = "expected a number, or a date as 2026-01-31T18:00"
+        raise ValueError(f"time {text!r}; {expected}") from None
+    return Moment((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp(), True)
+
+
+def facts_of(folder: Path, rules: Rules) -> Callable[[str], Facts]:
+    """Return the function that gives the facts of a path in `folder`.
+
+    What the CSV says of a picture goes before what the patterns find.
+
+    Raises:
+        InputError: if a pattern or the CSV is not as expected. The returned function raises it if
+            a path has a time that is none.
+    """
+    pattern = _compiled("--pattern", rules.pattern)
+    infrared = _compiled("--infrared", rules.infrared)
+    if pattern and not set(GROUPS) & set(pattern.groupindex):
+        example = r"cam(?P<camera>\d+)/(?P<time>\d+)"
+        raise InputError(f"--pattern {rules.pattern!r}: no group camera or time; e.g. {example!r}")
+    listed = read_table(folder, Path(rules.table)) if rules.table else {}
+
+    def facts(path: str) -> Facts:
+        found = Facts(infrared=bool(infrared and infrared.search(path)))
+        match = pattern.search(path) if pattern else None
+        if match:
+            groups = match.groupdict()
+            camera, time = (groups.get(name) or "" for name in GROUPS)
+            found = found._replace(camera=camera, time=time)
+            _check_time(f"--pattern: {path}", found.time)
+        if path in listed:
+            found = _with_line(found, listed[path])
+        return found
+
+    return facts
+
+
+def _with_line(found: Facts, line: Line) -> Facts:
+    """Return facts with what a line of the CSV says instead."""
+    infrared = found.infrared if line.infrared is None else line.infrared
+    return Facts(line.camera or found.camera, line.time or found.time, infrared)
+
+
+def _compiled(option: str, text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise InputError(f"{option} {text!r} is not a regular expression: {error}") from None
+
+
+def _check_time(where: str, text: str) -> None:
+    try:
+        moment(text)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def read_table(folder: Path, file: Path) -> dict[str, Line]:
+    """Return what a CSV says of each path in it.
+
+    Paths start in `folder`. Cells are separated by commas or semicolons.
+
+    Raises:
+        InputError: names the CSV, the line, the value and what was expected.
+    """
+    listed: dict[str, Line] = {}
+    for where, cells in _lines(file):
+        path = path_below(folder, where, cells["path"])
+        if path in listed:
+            raise InputError(f"{where}: {path} is listed twice")
+        modality = cells.get("modality", "").lower()
+        if modality and modality not in VISIBLE + INFRARED:
+            raise InputError(f"{where}: modality {modality!r}; expected visible or infrared")
+        camera, time = cells.get("camera", ""), cells.get("time", "")
+        for name, value in (("camera", camera), ("time", time)):
+            if UNWRITABLE.search(value):
+                raise InputError(f"{where}: {name} {value!r} holds a control character")
+        _check_time(where, time)
+        listed[path] = Line(camera, time, modality in INFRARED if modality else None)
+    return listed
+
+
+def _lines(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the place of each line that is not blank, for messages, and its cells by column."""
+    try:
+        text = read_file(file, MAX_CSV_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not a text file in UTF-8") from None
+    except ValueError as problem:
+        raise InputError(f"{file} {problem}") from None
+    texts = text.splitlines()
+    first = texts[0] if texts else ""
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    rows = csv.reader(texts, delimiter=delimiter, skipinitialspace=True, strict=True)
+    header: list[str] = []
+    try:
+        for cells in rows:
+            where = f"{file} line {rows.line_num}"
+            values = [cell.strip() for cell in cells]
+            if not header:
+                header = [name.lower() for name in values]
+                _check_header(where, header)
+            elif any(values):
+                if len(values) > len(header):
+                    raise InputError(f"{where}: {len(values)} cells; expected {len(header)}")
+                named = dict(zip(header, values, strict=False))
+                if not named.get("path"):
+                    raise InputError(f"{where}: path is empty")
+                yield where, named
+    except csv.Error as error:
+        raise InputError(f"{file} line {rows.line_num}: {error}; expected a CSV") from None
+    if not header:
+        raise InputError(f"{file} is empty; expected a CSV with the columns {', '.join(COLUMNS)}")
+
+
+def _check_header(where: str, header: list[str]) -> None:
+    known = [name for name in header if name in COLUMNS]
+    if "path" not in known or len(known) == 1 or len(set(known)) < len(known):
+        expected = f"expected path and one or more of {', '.join(COLUMNS[1:])}, each once"
+        raise InputError(f"{where}: columns {', '.join(header)}; {expected}")

@@ -1,0 +1,222 @@
+"""An index is whole at every moment: killed runs, two writers, readers beside a writer."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from search.archive import open_state
+from search.lookup import open_lookup
+from search.writer import open_writer
+from stages.parts.run.stage import InputError
+from tests.builders import ROOT
+from tests.search_model import Workplace, picture
+
+# A run that publishes often and takes its time: what it does is read from its own lines.
+SLOW = """if True:
+    import sys, time
+    import search
+    from search import embedding, update
+    from stages.parts.run import console
+    console.end_on_signals()
+    embedding.BATCH = update.CHECKPOINT = 4
+    publish = update._Run._publish
+    def tell(run):
+        publish(run)
+        print("published", run.writer.archive().count, flush=True)
+        time.sleep(0.05)
+    update._Run._publish = tell
+    from search.__main__ import main
+    main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path, 60)
+
+
+def start(place: Workplace, *more: str) -> subprocess.Popen[str]:
+    """The run, in a process of its own."""
+    words = ["index", str(place.pictures), "--index", str(place.index), "--processes", "1"]
+    command = [sys.executable, "-c", SLOW, *words, "--model", str(place.model), *more]
+    return subprocess.Popen(
+        command,
+        cwd=place.pictures.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    for printed in process.stdout:
+        if printed.strip() == line:
+            return
+    pytest.fail(f"no line {line!r}: {process.communicate()}")
+
+
+def count(place: Workplace) -> int:
+    return open_state(place.index, lambda opened: opened.count)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_leaves_a_whole_index_and_the_next_goes_on(
+    place: Workplace, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start(place) as process:
+        wait_for(process, "published 20")
+        process.send_signal(number)
+        _, complaint = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
+        assert "goes on from what is finished" in complaint
+        assert "Traceback" not in complaint
+    done = count(place)
+    assert 20 <= done < 60
+    assert len(open_lookup(place.index).find(np.eye(12, dtype=np.float32)[:1], 60)[0]) == done
+    place.update()
+    assert f"60 pictures: {60 - done} new" in capsys.readouterr().out
+    named = open_state(place.index, lambda opened: opened.manifest.files())
+    assert set(os.listdir(place.index)) == named | {"manifest.json", "lock"}
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_as_a_quiet_one(place: Workplace) -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(4):
+        with start(place) as process:
+            wait_for(process, f"published {count(place) if place.index.exists() else 0}")
+            time.sleep(generator.uniform(0, 0.3))
+            process.kill()
+        assert 0 <= count(place) <= 60
+    place.update()
+    assert count(place) == 60
+    quiet = place.index.with_name("quiet")
+    place.run("index", place.pictures, "--processes", 1)
+    rows = [np.concatenate(open_state(place.index, lambda opened: opened.rows))]
+    place.index = quiet
+    place.update()
+    rows.append(np.concatenate(open_state(quiet, lambda opened: opened.rows)))
+    order = [np.lexsort(each.T) for each in rows]
+    np.testing.assert_allclose(rows[0][order[0]], rows[1][order[1]], atol=1e-6)
+
+
+def test_queries_are_answered_while_a_run_writes(place: Workplace) -> None:
+    """Two at once, again and again; each sees one whole state."""
+    query = place.pictures.parent / "query.png"
+    picture(0).save(query)
+    seen = set()
+    with start(place) as process:
+        wait_for(process, "published 4")
+        while process.poll() is None:
+            first, second = open_lookup(place.index), open_lookup(place.index)
+            for opened in (first, second):
+                found = opened.find(np.eye(12, dtype=np.float32)[:2], 100)
+                assert [len(each) for each in found] == [opened.archive.count] * 2
+                seen.add(opened.archive.count)
+        process.communicate()
+    assert process.returncode == 0
+    assert len(seen) > 2
+    assert count(place) == 60
+
+
+def test_two_writers_refuse_in_one_line(place: Workplace) -> None:
+    with start(place) as process:
+        wait_for(process, "published 4")
+        with pytest.raises(InputError, match="is being written by another process") as error:
+            place.update()
+        assert "\n" not in str(error.value)
+        process.communicate()
+    place.update()
+
+
+def test_a_reader_keeps_the_state_that_it_opened(place: Workplace) -> None:
+    place.update()
+    opened = open_lookup(place.index)
+    before = opened.find(np.eye(12, dtype=np.float32)[:1], 60)
+    for path in sorted(place.pictures.rglob("*.png"))[:50]:
+        path.unlink()
+    place.update()
+    assert opened.find(np.eye(12, dtype=np.float32)[:1], 60) == before
+    assert count(place) == 10
+
+
+def test_a_folder_that_is_no_index_is_left_alone(place: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/000001.rows.npy").write_text("mine")
+    place.index = tmp_path / "mine"
+    with pytest.raises(InputError, match="is not an index and not empty"):
+        place.update()
+    assert [path.name for path in place.index.iterdir()] == ["000001.rows.npy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("manifest.json", "{", "is not a JSON file"),
+        ("manifest.json", "{}", "is not a manifest of format 1"),
+        ("manifest.json", '{"format": 1}', "is damaged"),
+        ("rows", "", "cannot be read"),
+        ("pictures", None, "is missing"),
+    ],
+)
+def test_a_damaged_index_ends_in_one_line(
+    place: Workplace, name: str, text: str | None, line: str
+) -> None:
+    place.update()
+    path = next(place.index.glob(f"*{name}*"))
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=line) as error:
+        place.run("query", place.pictures / "cam1/000000.png")
+    assert "\n" not in str(error.value)
+
+
+def test_a_writer_starts_with_what_is_complete(place: Workplace) -> None:
+    place.update()
+    model = open_state(place.index, lambda opened: opened.manifest.model)
+    (place.index / "999999.rows.npy").write_text("left by a killed run")
+    with open_writer(place.index, model) as writer:
+        assert writer.archive().count == 60
+        assert not (place.index / "999999.rows.npy").exists()
+
+
+def test_bad_input_is_one_line_of_the_command(place: Workplace) -> None:
+    def run(*words: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "search", *words, "--model", str(place.model)],
+            cwd=place.pictures.parent,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    done = run("query", "nothing.png", "--index", "nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: nowhere holds no index; python -m search index FOLDER --index nowhere makes one\n"
+    )
+    done = run("index", str(place.pictures), "--index", "place")
+    assert (done.returncode, done.stderr) == (0, "")  # no bar where no terminal is
+    assert done.stdout == "place: 60 pictures: 60 new, 0 changed, 0 gone\n"
+
+    reader, writer = os.pipe()
+    os.close(reader)  # as `… | head` that has ended
+    done = run("query", str(place.pictures / "cam1/000000.png"), "--index", "place", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
