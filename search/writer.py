@@ -80,7 +80,10 @@ class Writer:
         self.manifest.segments = kept
 
     def set_unreadable(self, listed: list[dict[str, Any]]) -> None:
-        """Write the list of the pictures that could not be read."""
+        """Write the list of the pictures that could not be read, if there are any."""
+        self.manifest.unreadable = None
+        if not listed:
+            return
         self.manifest.unreadable = f"{self.new_name()}.unreadable.json"
         write_json(self.folder / self.manifest.unreadable, listed)
 
