@@ -156,11 +156,19 @@ def test_on_a_gpu_kernels_are_deterministic_and_without_tf32(threads, kernels):
     assert not torch.utils.deterministic.fill_uninitialized_memory
 
 
-def test_a_gpu_has_a_number_and_a_workspace_that_is_set_stays(threads, kernels, monkeypatch):
+def test_each_of_several_processes_has_its_gpu(threads, kernels, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for number in (0, 1):
+        monkeypatch.setenv("LOCAL_RANK", str(number))
+        assert device("cuda") == torch.device("cuda", number)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="process 3 on this machine, but torch sees 2 GPUs"):
+        device("auto")
+
+
+def test_a_workspace_that_is_set_stays(threads, kernels, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    for name, number in (("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)):
-        assert device(name) == torch.device("cuda", number)
+    device("cuda")
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
