@@ -42,8 +42,8 @@ def open_index(archive: Archive, writes: bool = False) -> Index | None:
     if kind == "lance":
         from search.indexes.lance import Lance  # an optional package
 
-        return Lance.stored(archive.folder, state, writes)
-    return Approximate.stored(kind, archive.folder, state)
+        return Lance.load(archive.folder, state, writes)
+    return Approximate.load(kind, archive.folder, state)
 
 
 def update_index(writer: Writer, kind: str) -> Recall | None:

@@ -83,9 +83,9 @@ def test_every_index_adds_removes_filters_and_is_read_again(kind: str, tmp_path:
     if kind == "flat":
         return  # its rows are the archive's
     opened: Index = (
-        Lance.stored(tmp_path, state, False)
+        Lance.load(tmp_path, state, False)
         if kind == "lance"
-        else Approximate.stored(kind, tmp_path, state)
+        else Approximate.load(kind, tmp_path, state)
     )
     assert opened.ids().tolist() == ids[kept].tolist()
     assert opened.search(queries, 9).ids.tolist() == expected(queries, ids[kept], rows[kept], 9)
@@ -112,9 +112,9 @@ def test_what_a_killed_process_added_to_lance_is_taken_back(tmp_path: Path) -> N
     index.add(np.arange(10), rows[:10])
     state = index.save(tmp_path, "")
     index.add(np.arange(10, 20), rows[10:])
-    assert Lance.stored(tmp_path, state, writes=False).ids().tolist() == list(range(10))
-    assert Lance.stored(tmp_path, state, writes=True).ids().tolist() == list(range(10))
-    assert Lance.stored(tmp_path, state, writes=False).ids().tolist() == list(range(10))
+    assert Lance.load(tmp_path, state, writes=False).ids().tolist() == list(range(10))
+    assert Lance.load(tmp_path, state, writes=True).ids().tolist() == list(range(10))
+    assert Lance.load(tmp_path, state, writes=False).ids().tolist() == list(range(10))
 
 
 def test_equal_similarities_are_listed_by_id() -> None:

@@ -58,7 +58,7 @@ class Approximate:
         return cls(kind, index, none)
 
     @classmethod
-    def stored(cls, kind: str, folder: Path, state: dict[str, Any]) -> "Approximate":
+    def load(cls, kind: str, folder: Path, state: dict[str, Any]) -> "Approximate":
         """Return the index that `save` wrote; FileNotFoundError if a file is missing."""
         path = folder / state["file"]
         if not path.is_file():  # faiss's own error has no type

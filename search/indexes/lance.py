@@ -42,7 +42,7 @@ class Lance:
         return cls(table, f"{name}.lance")
 
     @classmethod
-    def stored(cls, folder: Path, state: dict[str, Any], writes: bool) -> "Lance":
+    def load(cls, folder: Path, state: dict[str, Any], writes: bool) -> "Lance":
         """Return the table in the version of `state`; whoever `writes` makes it the last one."""
         if not (folder / state["file"]).is_dir():
             raise FileNotFoundError(ENOENT, "is missing", str(folder / state["file"]))

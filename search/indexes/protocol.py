@@ -42,7 +42,7 @@ class Index(Protocol):
         """Write the index into `folder`, to new files whose names start with `name`.
 
         Returns:
-            What `open` of the kind needs to read it again, as JSON. Files that it names stay as
+            What `load` of the kind needs to read it again, as JSON. Files that it names stay as
             they are until no reader can have this state any more.
         """
 
