@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from sklearn.cluster import DBSCAN
+from scipy.sparse.csgraph import connected_components
+
+Integers = NDArray[np.int64]
 
 
-def cluster(similarity: csr_array, radius: float, min_samples: int = 4) -> NDArray[np.int64]:
+def cluster(similarity: csr_array, radius: float, min_samples: int = 4) -> Integers:
     """Return the cluster of each image by DBSCAN on the distance 1 - similarity.
 
     An image with at least `min_samples` images within `radius`, itself included, is a core. Cores
@@ -33,19 +35,28 @@ def cluster(similarity: csr_array, radius: float, min_samples: int = 4) -> NDArr
         raise ValueError(
             f"similarity {similarity.shape}, radius {radius}; expected (N, N) and 0 < radius < 1"
         )
-    entries = similarity.tocoo()
-    distances = 1 - entries.data
-    # For scikit-learn, absent entries are far away and stored zeros are distances of 0. Each image
-    # is its own neighbour, whatever the matrix says.
-    near = (distances <= radius) & (entries.row != entries.col)
-    numbers = np.arange(count)
-    rows = np.concatenate([entries.row[near], numbers])
-    columns = np.concatenate([entries.col[near], numbers])
-    distances = np.concatenate([distances[near], np.zeros(count, distances.dtype)])
-    order = np.lexsort((distances, rows))  # scikit-learn wants rows by ascending distance
-    sizes = np.bincount(rows, minlength=count)
-    starts = np.append(0, np.cumsum(sizes))  # (N + 1,)
-    graph = csr_array((distances[order], columns[order], starts), shape=(count, count))
-    search = DBSCAN(eps=radius, min_samples=min_samples, metric="precomputed", n_jobs=1)
-    labels: NDArray[np.int64] = search.fit(graph).labels_.astype(np.int64)
-    return labels
+    # Each image is its own neighbour, whatever the matrix says; the others are the pairs (P,).
+    rows = np.repeat(np.arange(count), np.diff(similarity.indptr))
+    is_near = (1 - similarity.data <= radius) & (rows != similarity.indices)
+    rows, columns = rows[is_near], similarity.indices[is_near]
+    is_core = np.bincount(rows, minlength=count) + 1 >= min_samples
+    joins_cores = is_core[rows] & is_core[columns]
+    labels = np.full(count, -1)
+    labels[is_core] = _components(rows[joins_cores], columns[joins_cores], is_core)
+    beside = is_core[columns] & ~is_core[rows]
+    lowest = np.full(count, count)  # cluster among the cores beside an image
+    np.minimum.at(lowest, rows[beside], labels[columns[beside]])
+    return np.where(lowest < count, lowest, labels)
+
+
+def _components(rows: Integers, columns: Integers, is_core: NDArray[np.bool_]) -> Integers:
+    """Return the component of each core, numbered by their first cores.
+
+    Cores `rows` and `columns` (P,) are neighbours; `is_core` (N,) marks all of them.
+    """
+    count = len(is_core)
+    graph = csr_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
+    _, components = connected_components(graph, directed=False)
+    _, first, numbers = np.unique(components[is_core], return_index=True, return_inverse=True)
+    ranks: Integers = np.argsort(np.argsort(first))
+    return ranks[numbers]
