@@ -52,11 +52,13 @@ def cluster(similarity: csr_array, radius: float, min_samples: int = 4) -> Integ
 def _components(rows: Integers, columns: Integers, is_core: NDArray[np.bool_]) -> Integers:
     """Return the component of each core, numbered by their first cores.
 
-    Cores `rows` and `columns` (P,) are neighbours; `is_core` (N,) marks all of them.
+    Cores `rows` (P,), ascending, and `columns` (P,) are neighbours; `is_core` (N,) marks all cores.
     """
     count = len(is_core)
-    graph = csr_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
-    _, components = connected_components(graph, directed=False)
+    starts = np.append(0, np.cumsum(np.bincount(rows, minlength=count)))  # (N + 1,)
+    graph = csr_array((np.ones(len(rows)), columns, starts), shape=(count, count))
+    # the graph is symmetric; "strong" needs no transposed copy of it
+    _, components = connected_components(graph, connection="strong")
     _, first, numbers = np.unique(components[is_core], return_index=True, return_inverse=True)
     ranks: Integers = np.argsort(np.argsort(first))
     return ranks[numbers]
