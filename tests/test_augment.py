@@ -57,6 +57,21 @@ def test_a_generator_gives_its_pictures_and_another_others(name):
     assert torch.equal(torch.get_rng_state(), state), "no global randomness"
 
 
+LAYOUTS = RANDOM | {
+    "normalize": lambda x, g: normalize(x),
+    "erase_channel": lambda x, g: erase(x, 0.5, g, one_channel=True),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_layout_in_memory_changes_no_bit(name):
+    """Channel by channel, which the stages use because it is faster, or channels last."""
+    for height, width in ((12, 6), (96, 48)):
+        x = pictures(32, height, width).float()
+        expected = LAYOUTS[name](x.contiguous(memory_format=torch.channels_last), generator(1))
+        assert torch.equal(LAYOUTS[name](x, generator(1)), expected)
+
+
 @pytest.mark.parametrize("name", ["flip", "grayscale", "mixture", "exchange", "erase"])
 def test_chance_0_changes_nothing_and_chance_1_every_picture(name):
     x = normalize(pictures(32))

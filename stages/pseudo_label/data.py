@@ -58,7 +58,8 @@ class VisibleImages:
         images = self.resized(positions, settings, device)
         images = augment.mixture(images, settings.mixture, generator, settings.gamma)
         images = augment.flip(images, settings.flip, generator)
-        images = augment.normalize(augment.pad_and_crop(images, settings.pad, generator))
+        images = augment.pad_and_crop(images, settings.pad, generator)
+        images = augment.normalize(images.contiguous())  # see stages/train/data.py
         return augment.erase(
             images,
             settings.erase,
