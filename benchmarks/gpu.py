@@ -86,14 +86,23 @@ def opened(precision: str) -> torch.device:
     return device
 
 
-def random_store(folder: Path, size: Size) -> ImageStore:
-    """Return a store of random pictures, a third of them infrared."""
+def noise(draws: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw pictures (B, H, W, 3) uint8 without any structure."""
+    return draws.integers(0, 256, shape, dtype=np.uint8)
+
+
+def random_store(
+    folder: Path,
+    size: Size,
+    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = noise,
+) -> ImageStore:
+    """Return a store of pictures that `draw` makes, a third of them infrared."""
     folder.mkdir()
     pixels = create_pixels(folder / "pixels.npy", size.images, size.height, size.width)
     draws = np.random.default_rng(0)
     for first in range(0, size.images, 500):
         block = pixels[first : first + 500]
-        block[:] = draws.integers(0, 256, block.shape, dtype=np.uint8)
+        block[:] = draw(draws, block.shape)
     pixels.flush()
     numbers = np.arange(size.images)
     is_infrared = numbers % 3 == 0

@@ -1,0 +1,1 @@
+"""Programs that measure the project: `python -m benchmarks.<name> --help`."""
