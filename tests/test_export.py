@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from stages.evaluate.score import Embeddings, search_galleries
 from stages.export import __main__ as export
 from stages.export.card import Figures, card
 from stages.export.description import rounded_up
+from stages.export.folding import fold_norms
 from stages.export.measure import CPU, mean_precisions
 from stages.export.onnx_file import embed_onnx, open_onnx, write_onnx
 from stages.parts.images.augment import normalize
@@ -113,6 +115,33 @@ def test_a_file_says_its_input_and_output_and_nothing_of_the_machine(tmp_path: P
     assert model.producer_version == ""
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
     assert not re.search(rb"\.py\b|/tmp|site-packages", (tmp_path / "a.onnx").read_bytes())
+
+
+def test_no_norm_is_left_behind_a_convolution(tmp_path: Path) -> None:
+    """The network's neck stays one: it stands behind the pooling."""
+    write_onnx(tmp_path / "a.onnx", network("resnet18", ALL_EXTRAS), 32, 16)
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    norms = [node.name for node in graph.node if node.op_type == "BatchNormalization"]
+    assert norms == ["/network/neck/BatchNormalization"]
+    read = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= read
+
+
+def test_a_convolution_that_others_read_keeps_its_norm() -> None:
+    norm = ["scale", "shift", "mean", "variance"]
+    make = onnx.helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["y"]),
+        make("BatchNormalization", ["y", *norm], ["z"], epsilon=1e-5),
+        make("Add", ["y", "z"], ["out"]),
+    ]
+    tensors = {"w": np.ones((1, 1, 1, 1), np.float32)} | dict.fromkeys(norm, np.ones(1, np.float32))
+    given = [onnx.numpy_helper.from_array(value, name) for name, value in tensors.items()]
+    value = partial(onnx.helper.make_tensor_value_info, elem_type=1, shape=[1, 1, 2, 2])
+    graph = onnx.helper.make_graph(nodes, "g", [value("x")], [value("out")], given)
+    fold_norms(graph)
+    assert list(graph.node) == nodes
+    assert len(graph.initializer) == 5
 
 
 def test_equal_weights_give_equal_bytes_also_in_another_process(tmp_path: Path) -> None:

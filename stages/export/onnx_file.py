@@ -10,6 +10,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from stages.export.folding import fold_norms
 from stages.parts.images.augment import normalize
 from stages.parts.images.store import ImageStore
 from stages.parts.network.head import Embedder
@@ -63,8 +64,10 @@ def write_onnx(
             output_names=[OUTPUT],
             dynamic_axes={INPUT: {0: "N"}, OUTPUT: {0: "N"}},
             dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,  # norms stay norms: `fold_norms` is exact
         )
     model = onnx.load(path)
+    fold_norms(model.graph)
     model.producer_version = ""  # torch's builds for a CPU and for a GPU have other names
     size = model.graph.output[0].type.tensor_type.shape.dim[1]
     size.dim_value = network.backbone.sizes[-1]
