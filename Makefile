@@ -30,8 +30,8 @@ repro: .venv/installed ## run the pipeline (dvc repro), print the result table a
 	@$(BIN)/python -m stages.report --show
 	@echo "try next, after . $(BIN)/activate:"
 	@echo "  another value of a parameter      dvc exp run -n delta-5 -S otla.delta=5"
-	@echo "  your own images                   docs/your-data.md"
-	@echo "  the network in other programs     docs/model.md"
+	@echo "  a picture to a ranked list        docs/search.md"
+	@echo "  training with your own images     docs/your-data.md"
 
 # The stages of the tests share the cores with pytest.
 check test: export OMP_WAIT_POLICY ?= PASSIVE
