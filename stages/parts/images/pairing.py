@@ -139,16 +139,18 @@ def _slots(
             f"batches: {len(labels)} labels have {having}, "
             f"but a batch takes persons = {persons} of them"
         )
-    slots = np.empty(0, dtype=np.int64)
-    while len(slots) < steps * persons:
+    wanted, filled = steps * persons, 0
+    slots = np.empty(wanted + len(labels), dtype=np.int64)
+    while filled < wanted:
         order = generator.permutation(labels).astype(np.int64)
-        begun = len(slots) % persons  # slots of the last batch that are filled already
+        begun = filled % persons  # slots of the last batch that are filled already
         if begun:
-            absent = np.flatnonzero(~np.isin(order, slots[-begun:]))
+            absent = np.flatnonzero(~np.isin(order, slots[filled - begun : filled]))
             completing = absent[: persons - begun]
             order = np.concatenate([order[completing], np.delete(order, completing)])
-        slots = np.concatenate([slots, order])
-    return slots[: steps * persons]
+        slots[filled : filled + len(order)] = order
+        filled += len(order)
+    return slots[:wanted]
 
 
 def _members(
@@ -156,11 +158,13 @@ def _members(
 ) -> np.ndarray:
     """Draw K positions in `labels` for every slot, (slots, K); without replacement in a label."""
     members = np.empty((len(slots), images_per_person), dtype=np.int64)
-    for label in np.unique(slots):
-        of_label = slots == label
-        pool = np.flatnonzero(labels == label)
-        draws = _endless(pool, of_label.sum() * images_per_person, generator)
-        members[of_label] = draws.reshape(-1, images_per_person)
+    # Sorted once, so that a label costs what it has, however many others there are.
+    by_slot, by_label = np.argsort(slots, kind="stable"), np.argsort(labels, kind="stable")
+    drawn, firsts, counts = np.unique(slots[by_slot], return_index=True, return_counts=True)
+    starts, ends = (np.searchsorted(labels[by_label], drawn, side) for side in ("left", "right"))
+    for first, count, start, end in zip(firsts, counts, starts, ends, strict=True):
+        draws = _endless(by_label[start:end], count * images_per_person, generator)
+        members[by_slot[first : first + count]] = draws.reshape(-1, images_per_person)
     return members
 
 
