@@ -42,6 +42,7 @@ from stages.parts.images.pairing import CrossModalBatches
 from stages.parts.images.store import ImageStore
 from stages.parts.network.head import IdentityNetwork, build
 from stages.parts.run import seeds
+from stages.parts.run.shards import Shards
 from stages.parts.run.training import Means
 from stages.train import loop
 from stages.train.data import Method, TrainingSet, training_set
@@ -52,7 +53,9 @@ SIZES = {"small": Size(2400, 96, 48, "narrow"), "paper": Size(2400)}
 WARM_UP = 3  # steps before anything is timed
 # The calls of a step: where they are looked up, and what they are counted as.
 CALLS: tuple[tuple[Any, str, str], ...] = (
-    (IdentityNetwork, "outputs", "network, forward"),
+    (Shards, "forward", "network, forward"),
+    (IdentityNetwork, "behind", "network, forward"),
+    (Shards, "backward", "backward"),
     (Tensor, "backward", "backward"),
     (torch.optim.Adam, "step", "optimizer"),
     (torch.optim.Adam, "zero_grad", "optimizer"),
