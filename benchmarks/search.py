@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder), given.pictures, given.processes)
             measure(Path(folder), given)
-    elif given.folder.exists():
+    elif (given.folder / "archive").is_dir():
         measure(given.folder, given)
     else:
         make(given.folder, given.pictures, given.processes)
