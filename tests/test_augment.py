@@ -299,6 +299,18 @@ def test_resize_is_bicubic_with_antialiasing():
     np.testing.assert_allclose(resize(even, 14, 9), 3.0, atol=1e-5)
 
 
+def test_resize_is_clipped_to_what_bytes_can_hold():
+    """At an edge from black to white the interpolation overshoots on both sides."""
+    edge = torch.zeros(1, 3, 8, 8)
+    edge[..., 4:] = 255
+    larger = resize(edge, 16, 16)
+    assert float(larger.min()) == 0
+    assert float(larger.max()) == 255
+    kept = resize(edge / 255 * 100 + 50, 16, 16)  # within the limits it may overshoot
+    assert float(kept.min()) < 50
+    assert float(kept.max()) > 150
+
+
 def test_a_draw_leaves_the_next_ones_where_they_were():
     """Each step draws as much at every chance: without one, the others' pictures are the same."""
     x = normalize(pictures(16, 20, 20))

@@ -139,6 +139,16 @@ def test_a_stem_learns_from_its_own_modality_only() -> None:
         torch.testing.assert_close(norm.running_mean, 0.1 * mean)
 
 
+@pytest.mark.parametrize("visible", [0, 6, None])
+def test_a_stem_without_images_keeps_its_statistics(visible: int | None) -> None:
+    """A mean over no image would be no number."""
+    network = build(Embedder, 0, "narrow", TWO_STREAM)
+    idle = network.backbone.bn1 if visible == 0 else network.backbone.infrared_stem.bn1
+    before = {name: value.clone() for name, value in idle.state_dict().items()}
+    assert network(IMAGES, visible).isfinite().all()
+    assert all(torch.equal(value, before[name]) for name, value in idle.state_dict().items())
+
+
 def test_embedding_takes_the_stem_that_is_asked_for() -> None:
     network = build(Embedder, 0, "narrow", TWO_STREAM)
     with torch.no_grad():
