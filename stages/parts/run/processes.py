@@ -60,7 +60,9 @@ def _options() -> list[str]:
         raise InputError(f"{PROCESSES}={text}: expected a number of processes, as 4")
     if torchrun := os.environ.get(TORCHRUN, "").strip():
         return shlex.split(torchrun)
-    return [] if int(text) == 1 else ["--standalone", f"--nproc-per-node={text}"]
+    if int(text) == 1:
+        return []
+    return ["--standalone", "--local-addr=localhost", f"--nproc-per-node={text}"]
 
 
 def _launch(options: list[str]) -> None:
@@ -72,6 +74,8 @@ def _launch(options: list[str]) -> None:
 
     logging.disable(logging.CRITICAL)  # what a person needs is said below
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # or torchrun says that it does this
+    if "--standalone" in options:  # no name of this machine has to be known, and no one listens
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     stage = sys.modules["__main__"].__spec__
     assert stage is not None  # `python -m stages.…`
     module = stage.name.removesuffix(".__main__")
