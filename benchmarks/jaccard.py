@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def measure_both(images: int, dimensions: int, folder: Path) -> None:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure both implementations at each of the sizes, then ours alone at the others."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
@@ -190,21 +190,21 @@ def main() -> None:
     parser.add_argument("--alone", nargs="*", default=[], metavar="IMAGESxDIMENSIONS")
     parser.add_argument("--balanced", nargs="*", default=[], metavar="VISIBLE+INFRAREDxDIMENSIONS")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        measure(arguments.measure[0], Path(arguments.measure[1]))
+    given = parser.parse_args(arguments)
+    if given.measure:
+        measure(given.measure[0], Path(given.measure[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for images in arguments.sizes:
-            measure_both(images, arguments.dimensions, Path(folder))
-        for size in arguments.alone:
+        for images in given.sizes:
+            measure_both(images, given.dimensions, Path(folder))
+        for size in given.alone:
             images, dimensions = map(int, size.split("x"))
             ours = measure_ours(images, dimensions, Path(folder))
             print(
                 f"  {ours['pairs'] / images:.0f} pairs an image; "
                 f"one N × N array has {images**2 * 4e-6:,.0f} MB"
             )
-        for size in arguments.balanced:
+        for size in given.balanced:
             visible, infrared, dimensions = map(int, size.replace("x", "+").split("+"))
             measure_balanced(visible, infrared, dimensions, Path(folder))
 

@@ -19,7 +19,7 @@ import multiprocessing
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +47,7 @@ class Cost:
     memory: float
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table: seconds, steps, error, how many times longer than Newton, memory."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -57,7 +57,7 @@ def main() -> None:
     add("--large", type=int, nargs="?", const=1_000_000, help="images of the large problem")
     add("--threads", type=int, default=2, help="threads of every method")
     add("--error", type=float, default=1e-5, help="L1 error of the class marginal to reach")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.large:
         large(options.large, 2000, options.error, options.threads)
     elif options.quick:
