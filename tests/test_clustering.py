@@ -120,6 +120,9 @@ def test_symmetric_to_the_bit_within_0_and_1(similarity: scipy.sparse.csr_array)
     assert similarity.data.min() > 0
     assert similarity.data.max() <= 1
     assert np.array_equal(similarity.diagonal(), np.ones(900, np.float32))
+    for row in range(900):  # columns ascend, each of them once
+        columns = similarity.indices[similarity.indptr[row] : similarity.indptr[row + 1]]
+        assert (np.diff(columns) > 0).all()
 
 
 def test_the_order_of_images_does_not_matter(similarity: scipy.sparse.csr_array):
@@ -268,3 +271,15 @@ def test_lists_as_long_as_there_are_images_fit(k1: int, k2: int):
     for bad in ((21, 1), (4, 5), (4, 0)):
         with pytest.raises(ValueError, match="neighbours among 20 images; expected 1 <= k2 <= k1"):
             jaccard_similarity(embeddings, *bad)
+
+
+def test_an_odd_list_is_halved_downwards():
+    """Eleven neighbours are five of each modality, and that many are there."""
+    embeddings, modality = people(12, 8, 2), np.arange(12) // 5
+    two = modality < 2
+    rows, own = embeddings[two], modality[two]
+    odd = jaccard_similarity(rows, 11, 2, modality=own)
+    assert odd.shape == (10, 10)
+    np.testing.assert_array_equal(odd.diagonal(), np.ones(10, np.float32))
+    with pytest.raises(ValueError, match="k1 = 12 and k2 = 2 neighbours among 5 images of a mod"):
+        jaccard_similarity(rows, 12, 2, modality=own)
