@@ -442,9 +442,8 @@ def test_a_class_that_is_to_get_nothing_gets_nothing(solver, slack):
 
 
 def test_newton_needs_some_tens_of_steps_where_the_plan_is_nearly_an_assignment():
-    """30 and 37; without continuation in the sharpness 107 and 79, without longer strides 38 and 47.
-
-    The labels would be the same, later.
+    """30 and 37. Without continuation in the sharpness it would need 107 and 79, without longer
+    strides 38 and 47, for the same labels.
     """
     steps = 0
     for images, classes, peak, sharpness in ((2000, 40, 20.0, 200.0), (1200, 60, 40.0, 25.0)):
