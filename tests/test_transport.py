@@ -441,6 +441,18 @@ def test_a_class_that_is_to_get_nothing_gets_nothing(solver, slack):
     assert transport.labels.tolist() == [2, 0, 2, 0]
 
 
+def test_newton_needs_some_tens_of_steps_where_the_plan_is_nearly_an_assignment():
+    """30 and 37. Without continuation in the sharpness it would need 107 and 79, without longer
+    strides 38 and 47, for the same labels.
+    """
+    steps = 0
+    for images, classes, peak, sharpness in ((2000, 40, 20.0, 200.0), (1200, 60, 40.0, 25.0)):
+        transport = solve(predictions(images, classes, 1.0, peak, seed=1), sharpness)
+        assert transport.converged
+        steps += transport.iterations
+    assert steps < 76
+
+
 def test_too_few_iterations_are_reported_not_hidden():
     log_predictions = predictions(100, 10, peak=8.0)
     transport = solve(log_predictions, 25.0, solver="sinkhorn", max_iterations=3)
