@@ -31,15 +31,20 @@ def parameters(changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """
     tree = copy.deepcopy(TREE)
     for name, value in (changes or {}).items():
-        *way, leaf = name.split(".")
-        node = tree
-        for key in way:
-            node = node[key]
-        if value is ...:
-            del node[leaf]
-        else:
-            node[leaf] = value
+        set_leaf(tree, name, value)
     return tree
+
+
+def set_leaf(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Set one leaf of a tree, `otla.delta`; the value `...` deletes it."""
+    *way, leaf = name.split(".")
+    node = tree
+    for key in way:
+        node = node[key]
+    if value is ...:
+        del node[leaf]
+    else:
+        node[leaf] = value
 
 
 def write_parameters(folder: Path, changes: dict[str, Any] | None = None) -> Path:

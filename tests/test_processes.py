@@ -166,6 +166,16 @@ def start(folder: Path, stage: str, count: int) -> subprocess.Popen[str]:
     )
 
 
+def training(folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """`train` in two processes, which have finished an epoch; and all processes below it."""
+    finish(folder, "pseudo_label", 1)
+    process = start(folder, "train", 2)
+    while not list(folder.glob(".ckpt/train-*.safetensors")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
 def finish(folder: Path, stage: str, count: int) -> str:
     process = start(folder, stage, count)
     said, complaint = process.communicate(timeout=300)
@@ -218,12 +228,7 @@ def test_prototypes_in_two_processes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dead_process_ends_all_and_the_next_run_goes_on(alone: Path, tmp_path: Path) -> None:
     prepare(tmp_path, CHANGES)
-    finish(tmp_path, "pseudo_label", 1)
-    process = start(tmp_path, "train", 2)
-    while not list(tmp_path.glob(".ckpt/train-*.safetensors")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
+    process, children = training(tmp_path)
     (last,) = [each for each in children if each.environ().get("RANK") == "1"]
     last.send_signal(signal.SIGKILL)
     _, complaint = process.communicate(timeout=30)
@@ -242,12 +247,7 @@ def test_a_dead_process_ends_all_and_the_next_run_goes_on(alone: Path, tmp_path:
 @pytest.mark.slow
 def test_a_signal_ends_all_processes_in_one_line(alone: Path, tmp_path: Path) -> None:
     prepare(tmp_path, CHANGES | {"train.epochs": 60})
-    finish(tmp_path, "pseudo_label", 1)
-    process = start(tmp_path, "train", 2)
-    while not list(tmp_path.glob(".ckpt/train-*.safetensors")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
+    process, children = training(tmp_path)
     process.send_signal(signal.SIGTERM)
     _, complaint = process.communicate(timeout=10)
     assert process.returncode == 143

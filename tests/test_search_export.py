@@ -14,11 +14,13 @@ from search.__main__ import main
 from search.embedding import Embedder
 from search.lookup import open_lookup
 from search.model import open_model
+from stages.evaluate.features import StoredNetwork
 from stages.export import onnx_file
+from stages.export.__main__ import NETWORK
+from stages.export.description import describe, hashes
 from stages.parts.network.backbone import Extras
 from stages.parts.network.head import Embedder as Network
 from stages.parts.network.head import build
-from stages.parts.run.files import file_hash
 from stages.parts.run.tensors import save_tensors
 
 HEIGHT, WIDTH, COUNT = 48, 24, 200
@@ -49,27 +51,10 @@ def write_model(folder: Path, extras: Extras) -> Path:
         names["infrared"] = "infrared.onnx"
         onnx_file.write_onnx(folder / "infrared.onnx", network, HEIGHT, WIDTH, 0)
     save_tensors(folder / "network.safetensors", network.state_dict())
-    facts = {
-        "format": 1,
-        "architecture": "narrow",
-        "extras": extras.facts(),
-        "dimensions": network.backbone.sizes[-1],
-        "input": {
-            "name": onnx_file.INPUT,
-            "dtype": "uint8",
-            "layout": "NCHW",
-            "channels": "RGB",
-            "height": HEIGHT,
-            "width": WIDTH,
-            "resize": "lanczos",
-            "orientation": "exif",
-        },
-        "output": {"name": onnx_file.OUTPUT, "dtype": "float32", "unit": True},
-        "flip": True,
-        "models": names,
-        "sha256": {path.name: file_hash(path) for path in folder.iterdir()},
-    }
-    (folder / "model.json").write_text(json.dumps(facts))
+    stored = StoredNetwork(NETWORK, network, "narrow", HEIGHT, WIDTH, "", {})
+    files = {modality: folder / name for modality, name in names.items()}
+    model = describe(stored, files, flip=True, difference=1e-7, training={})
+    (folder / "model.json").write_text(json.dumps(model | {"sha256": hashes(folder)}))
     return folder
 
 

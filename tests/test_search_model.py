@@ -20,7 +20,7 @@ from stages.parts.network.head import Embedder as Network
 from stages.parts.run.files import file_hash
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import save_tensors
-from tests.builders import ROOT
+from tests.builders import ROOT, set_leaf
 from tests.search_model import HEIGHT, WIDTH, write_model
 
 
@@ -28,14 +28,7 @@ def change(folder: Path, where: str, value: Any) -> None:
     """Set one fact of model.json, `input.height`; `...` deletes it."""
     path = folder / "model.json"
     facts = json.loads(path.read_text())
-    *way, leaf = where.split(".")
-    node = facts
-    for key in way:
-        node = node[key]
-    if value is ...:
-        del node[leaf]
-    else:
-        node[leaf] = value
+    set_leaf(facts, where, value)
     path.write_text(json.dumps(facts))
 
 
