@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -368,3 +369,15 @@ def test_queries_and_pictures_are_the_same_picture(place: Workplace, tmp_path: P
     row = everything(opened)["cam1/000042.png"]
     large = _query_row(Embedder(open_model(place.model), "onnx"), tmp_path / "large.bmp", True)[0]
     assert float(large @ row) > 0.99
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_a_process_that_lets_faiss_take_tensors_searches_too(kind: str, tmp_path: Path) -> None:
+    """faiss.contrib.torch_utils puts a search without parameters in the place of faiss's own."""
+    import_module("faiss.contrib.torch_utils")  # for the rest of this process: the last test
+    rows, ids = unit_rows(3000), np.arange(3000)
+    index = new_index(kind, tmp_path, rows)
+    index.add(ids, rows)
+    even = ids[::2]
+    found = index.search(rows[:5], 9, allowed=even)
+    assert found.ids.tolist() == expected(rows[:5], even, rows[::2], 9)

@@ -106,7 +106,10 @@ class Approximate:
             parameters = _faiss.SearchParametersHNSW(efSearch=effort, **options)
         else:
             parameters = _faiss.SearchParametersIVF(nprobe=self.effort, **options)
-        similarity, ids = self._index.search(queries, count, params=parameters)
+        # Where the process has imported faiss.contrib.torch_utils (training on a GPU does),
+        # `search` takes no parameters, and faiss's own method has this other name.
+        search = getattr(self._index, "search_numpy", self._index.search)
+        similarity, ids = search(queries, count, params=parameters)
         similarity[ids < 0] = -np.inf
         return merged(Neighbors(ids, similarity), no_neighbors(len(queries), 0), count)
 
