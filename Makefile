@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 # Seeds of the comparisons: a number of them, or a list (0,1,2).
 SEEDS ?= 3
 
-.PHONY: help install repro check test lint benchmark clean compare-sources ablation settings priors trials variants beyond unpaired
+.PHONY: help install repro check test lint benchmark clean compare-sources ablation settings priors trials llcm variants beyond unpaired
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -53,11 +53,12 @@ benchmark: .venv/installed ## time transport, clustering and ranking beside simp
 compare-sources: .venv/installed ## the four labeled sources (paper Fig. 3, right)
 	@$(BIN)/python -m experiments sources --seeds $(SEEDS)
 
-ablation settings priors variants beyond unpaired: .venv/installed
+ablation settings priors llcm variants beyond unpaired: .venv/installed
 	@$(BIN)/python -m experiments $@ --seeds $(SEEDS)
 
 ablation: ## the parts of the method, and labels by argmax (paper Table 2, Fig. 4)
 settings: ## unsupervised, semi-supervised, supervised (paper Fig. 3, left)
+llcm: ## LLCM, unsupervised and semi-supervised
 priors: ## priors over labels for transport (beyond the paper)
 variants: ## the paper's text and the released code beside params.yaml
 unpaired: ## training identities without an infrared image

@@ -307,6 +307,9 @@ def _unpaired_rows() -> tuple[Row, ...]:
 
 
 BOTH = _parts(True, True, "transport")
+WITHOUT_INFRARED_LABELS = tuple(
+    _setting(setting, short, setting, BOTH) for setting, short in SETTINGS.items()
+)
 PLANS = {
     "sources": Plan(
         "Labeled source of the visible pseudo labels (paper Fig. 3, right)",
@@ -323,8 +326,7 @@ PLANS = {
     "settings": Plan(
         "How much is labeled, and the parts with all labels (paper Fig. 3, left)",
         (
-            _setting("unsupervised", "usl", "unsupervised", BOTH),
-            _setting("semi-supervised", "semi", "semi-supervised", BOTH),
+            *WITHOUT_INFRARED_LABELS,
             # The infrared labels are true: there is nothing to assign.
             _supervised("baseline", "b", False, False, against=()),
             _supervised("+ DEN", "den", True, False, against=("supervised-b",)),
@@ -349,6 +351,11 @@ PLANS = {
         letter="t",
         values=tuple(range(1, 11)),
         dataset="regdb",
+    ),
+    "llcm": Plan(
+        "LLCM in both settings",
+        WITHOUT_INFRARED_LABELS,
+        dataset="llcm",
     ),
     "variants": Plan(
         "Ours, the paper's text and the released code",

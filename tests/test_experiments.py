@@ -120,12 +120,15 @@ def test_the_ablation_is_the_papers_table() -> None:
     assert best.published == {"sysu_mm01/semi-supervised": {"all.rank1": 0.4815, "all.map": 0.4386}}
 
 
-def test_trials_are_regdbs() -> None:
+def test_plans_about_one_data_set_have_that_data_set() -> None:
     for dataset, scale in TARGETS:
         made = planned("trials", dataset, scale)
         assert [run.tree["data"]["trial"] for run in made] == list(range(1, 11))
         assert {run.tree["dataset"] for run in made} == {"regdb"}
         assert {run.tree["scale"] for run in made} == {scale}
+        of_llcm = planned("llcm", dataset, scale)
+        assert {run.tree["dataset"] for run in of_llcm} == {"llcm"}
+        assert [run.row.slug for run in of_llcm] == ["usl", "semi"]
 
 
 def test_lengths_of_the_variants_are_for_real_data_only(capsys: pytest.CaptureFixture[str]) -> None:
