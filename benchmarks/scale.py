@@ -32,7 +32,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import torch
@@ -46,7 +45,6 @@ from stages.parts.clustering.density import cluster
 from stages.parts.images.pairing import cross_modal_batches
 from stages.parts.images.sampling import camera_aware_order
 from stages.parts.images.store import ImageStore
-from stages.parts.inner_products import CPU
 from stages.parts.retrieval.index import inner_product_blocks
 from stages.parts.retrieval.ranking import score_queries
 
@@ -107,7 +105,7 @@ def search(images: int, meter: Meter) -> float:
     """The nearest neighbours of every image among all."""
     rows = people(images, DIMENSIONS)
     with meter.step("exact search"):
-        neighbours._search(rows, rows, K1, CPU)
+        neighbours.nearest_lists(rows, K1, K2)
     return images
 
 
@@ -116,26 +114,21 @@ def clustering(images: int, meter: Meter) -> float:
     rows = people(images, DIMENSIONS)
     lists = lists_by_blocks(rows)
     floor = 1 - RADIUS - 0.021  # as SpCL sets it
-    with (
-        mock.patch.object(neighbours, "_search", return_value=lists),
-        meter.step("Jaccard"),
-    ):
-        similarity = neighbours.jaccard_similarity(rows, K1, K2, floor)
+    with meter.step("Jaccard"):
+        similarity = neighbours.similarity_of_lists(rows, lists, floor)
     with meter.step("DBSCAN"):
         cluster(similarity, RADIUS)
     return images
 
 
-def lists_by_blocks(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the neighbours (N, K1) within blocks of BLOCK rows (N, D), and their products."""
-    nearest = np.empty((len(rows), K1), dtype=np.int64)
-    products = np.empty((len(rows), K1), dtype=np.float32)
+def lists_by_blocks(rows: np.ndarray) -> neighbours.Lists:
+    """Return the neighbours of rows (N, D) within blocks of BLOCK rows."""
     starts = list(range(0, len(rows) - BLOCK + 1, BLOCK))
-    for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-        block = slice(start, stop)
-        found, products[block] = neighbours._search(rows[block], rows[block], K1, CPU)
-        nearest[block] = start + found
-    return nearest, products
+    blocks = [
+        [start + numbers for numbers in neighbours.nearest_lists(rows[start:stop], K1, K2)]
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)
+    ]
+    return neighbours.Lists(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
 def ranking(images: int, meter: Meter) -> float:

@@ -59,7 +59,9 @@ def test_alone_everything_is_computed_here() -> None:
 
 EXCHANGE = """if True:
     import sys
+    import numpy as np
     import torch
+    from stages.parts.clustering import neighbours
     from stages.parts.run import world as w
     world = w.open_world()
     assert w.open_world() == world and world.is_first == (world.rank == 0)
@@ -74,6 +76,17 @@ EXCHANGE = """if True:
     for count in (14, 3, 0):
         found = w.divided(lambda part: numbers[:count][part], count, 3, world)
         assert torch.equal(found, numbers[:count]), (count, found)
+    # queries of a search, in blocks of 4, each of which knows nothing of the others
+    rows = torch.nn.functional.normalize(torch.rand(61, 5, generator=torch.Generator()), dim=1)
+    neighbours.PRODUCTS = 4 * len(rows)
+    searched = []
+    def divide(rows, count, block):
+        return w.divided(lambda part: searched.append(part) or rows(part), count, block, world)
+    for modality in (None, np.arange(61) % 2):
+        expected = neighbours.nearest_lists(rows.numpy(), 9, 2, modality)
+        found = neighbours.nearest_lists(rows.numpy(), 9, 2, modality, divide=divide)
+        assert all((one == two).all() for one, two in zip(found, expected))
+    assert max(part.stop - part.start for part in searched) <= 61 / size + 4
     # a tree of sums, over more than one chunk
     w.CHUNK = 7
     gradients = [torch.rand(4, 3, generator=torch.Generator().manual_seed(r)) for r in range(size)]

@@ -6,6 +6,7 @@ source the same loop also warms up, with every image as its own class.
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from stages.parts.agreement import agreement
 from stages.parts.clustering.density import cluster
 from stages.parts.clustering.memory import HybridMemory, class_rows
-from stages.parts.clustering.neighbours import jaccard_similarity
+from stages.parts.clustering.neighbours import nearest_lists, similarity_of_lists
 from stages.parts.network.domain_norm import group_statistics, split_domains
 from stages.parts.network.embed import embed
 from stages.parts.network.head import Embedder, build
@@ -26,7 +27,7 @@ from stages.parts.run.shards import Shards
 from stages.parts.run.stage import InputError
 from stages.parts.run.tensors import with_prefix, without_prefix
 from stages.parts.run.training import Figures, Means
-from stages.parts.run.world import divided, tensors_from_first
+from stages.parts.run.world import World, divided, tensors_from_first
 from stages.pseudo_label.data import (
     CLEAN_BATCH,
     SPCL,
@@ -189,10 +190,7 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     """
     settings = method.spcl
     classes = data.source_classes
-    found = None
-    if method.world.is_first:  # it clusters for all
-        found = _clusterings(state.memory.rows[classes:], settings)
-    shared = tensors_from_first(found, method.world)
+    shared = _clusterings(state.memory.rows[classes:], settings, method.world)
     normal, tight, loose = (shared[name].numpy() for name in ("normal", "tight", "loose"))
     if state.threshold is None and normal.max(initial=-1) < 0:
         raise InputError(
@@ -219,22 +217,31 @@ def relabel(state: State, data: TrainingSet, method: Method) -> Figures:
     return {name: round(value, 6) for name, value in quality.items()}
 
 
-def _clusterings(rows: Tensor, settings: Spcl) -> dict[str, Tensor]:
-    """Return the labels (N,) of rows (N, D) at the normal, the tighter and the looser radius."""
+def _clusterings(rows: Tensor, settings: Spcl, world: World) -> dict[str, Tensor]:
+    """Return the labels (N,) of rows (N, D) at the normal, the tighter and the looser radius.
+
+    The processes search neighbours together; the first one clusters for all.
+    """
     embeddings = rows.cpu().numpy()
-    tight = settings.radius - settings.radius_gap
-    loose = settings.radius + settings.radius_gap
+    radii = {
+        "normal": settings.radius,
+        "tight": settings.radius - settings.radius_gap,
+        "loose": settings.radius + settings.radius_gap,
+    }
+    found = None
     with busy(f"pseudo_label: clustering {len(rows)} images"):
-        # Pairs beyond the loosest radius are of no use. Early in training most pairs are.
-        floor = max(0.0, 1 - loose - 1e-3)
-        similarity = jaccard_similarity(  # (N, N)
-            embeddings, settings.k1, settings.k2, floor, device=rows.device
-        )
-        radii = {"normal": settings.radius, "tight": tight, "loose": loose}
-        return {
-            name: torch.from_numpy(cluster(similarity, radius, settings.min_samples))
-            for name, radius in radii.items()
-        }
+        k1, k2 = settings.k1, settings.k2
+        divide = partial(divided, world=world)
+        lists = nearest_lists(embeddings, k1, k2, device=rows.device, divide=divide)
+        if world.is_first:
+            # Pairs beyond the loosest radius are of no use. Early in training most pairs are.
+            floor = max(0.0, 1 - radii["loose"] - 1e-3)
+            similarity = similarity_of_lists(embeddings, lists, floor)  # (N, N)
+            found = {
+                name: torch.from_numpy(cluster(similarity, radius, settings.min_samples))
+                for name, radius in radii.items()
+            }
+        return tensors_from_first(found, world)
 
 
 def train_epoch(state: State, data: TrainingSet, method: Method) -> Figures:

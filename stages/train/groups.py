@@ -1,5 +1,6 @@
 """Infrared images that get one label together: clusters of their embeddings (beyond the paper)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -7,11 +8,11 @@ import torch
 from torch import Tensor
 
 from stages.parts.clustering.density import cluster
-from stages.parts.clustering.neighbours import jaccard_similarity
+from stages.parts.clustering.neighbours import nearest_lists, similarity_of_lists
 from stages.parts.network.head import IdentityNetwork
 from stages.parts.run.console import busy
 from stages.parts.run.settings import Clusters
-from stages.parts.run.world import ALONE, World, tensors_from_first
+from stages.parts.run.world import ALONE, World, divided, tensors_from_first
 from stages.train.data import TrainingSet, embed_images
 
 
@@ -50,7 +51,7 @@ def find_groups(
     settings: Clusters,
     world: World = ALONE,
 ) -> Groups:
-    """Cluster infrared images by their embeddings, see `jaccard_similarity` and `cluster`.
+    """Cluster infrared images by their embeddings, see `nearest_lists` and `cluster`.
 
     Args:
         network: embeds the images, in evaluation mode.
@@ -75,25 +76,20 @@ def clusters_of(
     """Return the cluster (N,) int64 of unit rows (N, D) float32, -1 outside.
 
     Neighbours are searched on `device`. With `modality` (N,) they are balanced over modalities.
-    Lists of neighbours are not longer than there are images. The first process clusters for all.
+    Lists of neighbours are not longer than there are images. The processes search together; the
+    first one clusters for all.
     """
-    found = None
-    if world.is_first:
-        found = {"clusters": torch.from_numpy(_clusters(embeddings, settings, device, modality))}
-    return tensors_from_first(found, world)["clusters"].numpy()
-
-
-def _clusters(
-    embeddings: np.ndarray,
-    settings: Clusters,
-    device: torch.device,
-    modality: np.ndarray | None,
-) -> np.ndarray:
     count = 1 if modality is None else 2
     fewest = len(embeddings) if modality is None else int(np.bincount(modality).min())
     k1 = min(settings.k1, count * fewest)
     k2 = min(settings.k2, k1 // count)
+    found = None
     with busy(f"train: clustering {len(embeddings)} images"):
-        floor = max(0.0, 1 - settings.radius - 1e-3)
-        similarity = jaccard_similarity(embeddings, k1, k2, floor, modality, device)
-        return cluster(similarity, settings.radius, settings.min_samples)
+        divide = partial(divided, world=world)
+        lists = nearest_lists(embeddings, k1, k2, modality, device, divide)
+        if world.is_first:
+            floor = max(0.0, 1 - settings.radius - 1e-3)
+            similarity = similarity_of_lists(embeddings, lists, floor)
+            clusters = cluster(similarity, settings.radius, settings.min_samples)
+            found = {"clusters": torch.from_numpy(clusters)}
+        return tensors_from_first(found, world)["clusters"].numpy()

@@ -1,14 +1,39 @@
-"""SpCL's Jaccard similarity: images are similar if they have the same k-reciprocal neighbours."""
+"""SpCL's Jaccard similarity: images are similar if they have the same k-reciprocal neighbours.
+
+`jaccard_similarity` is `nearest_lists`, which several processes can divide among them, and then
+`similarity_of_lists`, which one process computes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse import csc_array, csr_array, vstack
+from torch import Tensor
 
 from stages.parts.clustering import reciprocal
 from stages.parts.clustering.reciprocal import Floats, Integers
 from stages.parts.inner_products import CPU, Gallery
 
 PRODUCTS = 1 << 24  # of the search, at a time: 64 MiB
+GPU_QUERIES = 1 << 13  # at a time; faiss divides them further by the memory that is free
+
+Rows = Callable[[slice], Tensor]  # the rows of some queries, on the CPU
+Divide = Callable[[Rows, int, int], Tensor]  # (rows, queries, queries in a block) → all rows
+
+
+class Lists(NamedTuple):
+    """The nearest neighbours of N images, themselves included: rows of the embeddings, int64."""
+
+    nearest: Integers  # (N, k1) R, nearest first
+    closer: Integers  # (N, k1 / 2 + 1) the beginnings of R that H is made from
+    closest: Integers  # (N, modalities · k2) the k2 nearest of each modality
+
+
+def undivided(rows: Rows, count: int, block: int) -> Tensor:
+    """Compute the rows of all queries here."""
+    return rows(slice(0, count))
 
 
 def jaccard_similarity(
@@ -57,19 +82,48 @@ def jaccard_similarity(
            [0.  , 0.  , 0.  , 1.  , 0.97],
            [0.  , 0.  , 0.  , 0.97, 1.  ]], dtype=float32)
     """
+    lists = nearest_lists(embeddings, k1, k2, modality, device)
+    return similarity_of_lists(embeddings, lists, floor)
+
+
+def nearest_lists(
+    embeddings: Floats,
+    k1: int = 30,
+    k2: int = 6,
+    modality: Integers | None = None,
+    device: torch.device = CPU,
+    divide: Divide = undivided,
+) -> Lists:
+    """Return the lists that `jaccard_similarity` is made of; its arguments and errors.
+
+    `divide` may divide the queries among processes, in whole blocks, which keeps all bits.
+    """
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
     if modality is None:
         modality = np.zeros(len(embeddings), np.int64)
     groups = [np.flatnonzero(modality == number) for number in np.unique(modality)]
     _check_lists(k1, k2, groups)
     reciprocal.check_unit_rows(embeddings, "embeddings")
-    nearest, closest = _lists(embeddings, k1, k2, groups, device)  # (N, k1), (N, modalities · k2)
+    share = k1 // len(groups)  # of the list, for each modality
+    found = [_search(embeddings, embeddings[group], share, device, divide) for group in groups]
+    lists = [group[places] for group, (places, _) in zip(groups, found, strict=True)]
+    closest = np.concatenate([images[:, :k2] for images in lists], axis=1)
+    nearest = np.concatenate(lists, axis=1)
+    if len(groups) > 1:  # of equal distances the lower image comes first
+        products = np.concatenate([values for _, values in found], axis=1)
+        order = np.lexsort((nearest, -products), axis=1)
+        nearest = np.take_along_axis(nearest, order, axis=1)
     # SpCL's released code cuts its lists at k + 1. Its long list has k1 entries only, so that the
     # short one alone is one entry longer than its k.
-    closer = nearest[:, : round(k1 / 2) + 1]
-    expanded = reciprocal.expanded_neighbours(nearest, closer)
+    return Lists(nearest, nearest[:, : round(k1 / 2) + 1], closest)
+
+
+def similarity_of_lists(embeddings: Floats, lists: Lists, floor: float = 0.0) -> csr_array:
+    """Return what `jaccard_similarity` returns, from the lists of the same embeddings (N, D)."""
+    embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+    expanded = reciprocal.expanded_neighbours(lists.nearest, lists.closer)
     distances = 2 - 2 * reciprocal.pair_products(embeddings, expanded)  # (entries of E,)
-    weights = reciprocal.neighbour_weights(expanded, distances, closest)
+    weights = reciprocal.neighbour_weights(expanded, distances, lists.closest)
     return _similarity(weights, floor)
 
 
@@ -85,28 +139,8 @@ def _check_lists(k1: int, k2: int, groups: list[Integers]) -> None:
         )
 
 
-def _lists(
-    embeddings: Floats, k1: int, k2: int, groups: list[Integers], device: torch.device
-) -> tuple[Integers, Integers]:
-    """Return the neighbours R (N, k1), nearest first, and the k2 nearest of each modality.
-
-    `groups` holds the images of each modality, which have equal shares of R. Of equal distances
-    the lower image comes first.
-    """
-    share = k1 // len(groups)
-    found = [_search(embeddings, embeddings[group], share, device) for group in groups]
-    lists = [group[places] for group, (places, _) in zip(groups, found, strict=True)]
-    closest = np.concatenate([images[:, :k2] for images in lists], axis=1)
-    nearest = np.concatenate(lists, axis=1)
-    if len(groups) > 1:
-        products = np.concatenate([values for _, values in found], axis=1)
-        order = np.lexsort((nearest, -products), axis=1)
-        nearest = np.take_along_axis(nearest, order, axis=1)
-    return nearest, closest
-
-
 def _search(
-    queries: Floats, rows: Floats, count: int, device: torch.device
+    queries: Floats, rows: Floats, count: int, device: torch.device, divide: Divide
 ) -> tuple[Integers, Floats]:
     """Return the rows that are nearest to each query (Q, count) int64, and their products.
 
@@ -114,17 +148,29 @@ def _search(
     are those with the largest products. On a CPU faiss makes the products but does not choose.
     """
     gallery = Gallery(rows, device)
+    step = GPU_QUERIES if gallery.is_on_gpu else max(1, PRODUCTS // len(rows))
+
+    def compute(part: slice) -> Tensor:
+        """Return rows and products (q, 2, count) of some queries; float64 holds both exactly."""
+        found = np.empty((part.stop - part.start, 2, count))
+        for start in range(part.start, part.stop, step):
+            block = queries[start : min(start + step, part.stop)]
+            both = _nearest(gallery, block, count)
+            place = start - part.start
+            found[place : place + len(block)] = np.stack(both, axis=1)
+        return torch.from_numpy(found)
+
+    found = divide(compute, len(queries), step).numpy()
+    return found[:, 0].astype(np.int64), found[:, 1].astype(np.float32)
+
+
+def _nearest(gallery: Gallery, queries: Floats, count: int) -> tuple[Integers, Floats]:
+    """Return the nearest rows of the gallery for a block of queries, as `_search` does."""
     if gallery.is_on_gpu:
         return gallery.nearest(queries, count)
-    nearest = np.empty((len(queries), count), dtype=np.int64)
-    largest = np.empty((len(queries), count), dtype=np.float32)
-    step = max(1, PRODUCTS // len(rows))
-    for start in range(0, len(queries), step):
-        block = slice(start, start + step)
-        products = gallery.products(queries[block])  # (q, rows)
-        nearest[block] = _largest(products, count)
-        largest[block] = np.take_along_axis(products, nearest[block], axis=1)
-    return nearest, largest
+    products = gallery.products(queries)  # (q, rows)
+    nearest = _largest(products, count)
+    return nearest, np.take_along_axis(products, nearest, axis=1)
 
 
 def _largest(values: Floats, count: int) -> Integers:
