@@ -4,9 +4,11 @@
     python -m benchmarks.scale --largest 1000000 --exact 80000   an hour
     python -m benchmarks.scale --only clustering --largest 1000000
 
-Sizes double from 10,000. Each measurement is a process of its own with one thread; times are CPU
-seconds, memory is the most that the process held above what its imports take, inputs included. The
-exponent p is fitted to cost ~ size^p where the cost is large enough to be measured, and continued.
+Sizes double from 10,000. Each measurement is a process of its own with one thread. Times are CPU
+seconds: the program's, and behind the + the kernel's, which provides memory. Small arrays lie in
+memory that the process holds already, large ones in fresh memory, so the kernel's time grows
+faster than the work. Memory is the most that the process held above what its imports take, inputs
+included. The exponent p is fitted to cost ~ size^p where the cost is large enough to be measured.
 
 transport    labels of N images, 395 labels at 10,000 and as the cube root of N beyond; its size is
              the number of entries of log P
@@ -27,7 +29,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,8 @@ class Cost(NamedTuple):
     """Of one step at one size."""
 
     size: float  # what the exponent is of: images, or entries of log P
-    seconds: float  # of the CPU
+    seconds: float  # of the CPU, in the program
+    kernel: float  # seconds of the CPU, in the kernel
     memory: float  # GiB
 
 
@@ -70,18 +72,20 @@ class Meter:
     """Measures the steps of a process."""
 
     def __init__(self) -> None:
-        self.costs: dict[str, tuple[float, float]] = {}
+        self.costs: dict[str, tuple[float, float, float]] = {}
         self._start = resident("VmRSS")
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Measure the body; bodies of the same name are one step."""
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM starts again
-        seconds, memory = self.costs.get(name, (0.0, 0.0))
-        started = time.process_time()
+        seconds, kernel, memory = self.costs.get(name, (0.0, 0.0, 0.0))
+        before = resource.getrusage(resource.RUSAGE_SELF)
         yield
-        seconds += time.process_time() - started
-        self.costs[name] = (seconds, max(memory, resident("VmHWM") - self._start))
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        seconds += after.ru_utime - before.ru_utime
+        kernel += after.ru_stime - before.ru_stime
+        self.costs[name] = (seconds, kernel, max(memory, resident("VmHWM") - self._start))
 
 
 def resident(field: str) -> float:
@@ -210,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 break
             for step, cost in found.items():
                 costs.setdefault(step, []).append(cost)
-                line = f"{cost.seconds:10.2f} s {cost.memory:8.2f} GiB"
+                line = f"{cost.seconds:8.2f} + {cost.kernel:.2f} s {cost.memory:8.2f} GiB"
                 print(f"{step:18} {images:>11,} {line}", flush=True)
         for step, series in costs.items():
             print_growth(step, series)
@@ -259,15 +263,18 @@ def print_growth(step: str, series: list[Cost]) -> None:
     """Print the exponents of a step, and what they lead to at other sizes."""
     amounts = [cost.size for cost in series]
     powers = {
-        "time": exponent(amounts, [cost.seconds for cost in series], LEAST_SECONDS),
+        "program": exponent(amounts, [cost.seconds for cost in series], LEAST_SECONDS),
+        "time": exponent(amounts, [cost.seconds + cost.kernel for cost in series], LEAST_SECONDS),
         "memory": exponent(amounts, [cost.memory for cost in series], LEAST_MEMORY),
     }
-    parts = [f"{power:.2f} of {name}" for name, power in powers.items() if power is not None]
+    names = {"program": "the program's time", "time": "all time", "memory": "memory"}
+    parts = [f"{power:.2f} of {names[key]}" for key, power in powers.items() if power is not None]
     line = f"{step:18} exponent {', '.join(parts) or 'unknown: the costs are too small'}"
     if step != "transport":  # whose size is no number of images
         for count in TO_COME:
             factor = count / amounts[-1]
-            hours = series[-1].seconds * factor ** (powers["time"] or 1) / 3600
+            seconds = series[-1].seconds + series[-1].kernel
+            hours = seconds * factor ** (powers["time"] or 1) / 3600
             gib = series[-1].memory * factor ** (powers["memory"] or 1)
             line += f"; at {count:,}: {hours:,.2g} h, {gib:,.2g} GiB"
     print(line, flush=True)
