@@ -29,7 +29,7 @@ from stages.train.data import Method, TrainingSet, augmented, embed_images
 from stages.train.groups import clusters_of
 from stages.train.labels import label_prior
 from stages.train.loop import State, set_rate, validate
-from stages.train.schedule import steps_in_epoch
+from stages.train.schedule import steps_of
 
 TERMS = ("own", "unified", "distillation")
 
@@ -363,14 +363,7 @@ def draw_batches(
     only.
     """
     train = method.train
-    count = steps_in_epoch(
-        len(data.visible_rows),
-        len(data.infrared_rows),
-        train.epoch_multiplier,
-        train.persons,
-        train.images,
-    )
-    steps = train.steps or count
+    steps = steps_of(data, train)
     stream = seeds.numpy_generator(method.seed, "train", "batches", epoch)
     modalities = [(data.visible_rows, data.visible_labels, 0)]
     if clusters.max(initial=-1) > 0:
