@@ -128,14 +128,21 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
         label_figures, assignment_seconds = label_images()
     figures = losses | label_figures | validate(state, data, method)
     seconds = time.perf_counter() - started
-    times = {
+    images = 2 * batches.visible.size
+    return figures, times_of(seconds, train_seconds, assignment_seconds, images)
+
+
+def times_of(
+    seconds: float, train_seconds: float, assignment_seconds: float, images: int
+) -> Figures:
+    """Return the figures of the clock, of an epoch of `seconds` whose steps saw `images`."""
+    return {
         "train_seconds": train_seconds,
         "label_seconds": seconds - train_seconds,
         "assignment_seconds": assignment_seconds,
         "assignment_share": assignment_seconds / seconds,
-        "images_per_second": 2 * batches.visible.size / train_seconds,
+        "images_per_second": images / train_seconds,
     }
-    return figures, times
 
 
 def _timed(call: Callable[[], Figures]) -> tuple[Figures, float]:
