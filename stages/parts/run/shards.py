@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from stages.parts.run.world import World, from_first, gather_rows, own, sum_gradients
+from stages.parts.run.world import World, all_shares, from_first, gather_rows, own, sum_gradients
 
 # Images (b, 3, H, W) of a shard, and how many of them, at the front, are visible → rows (b, …)
 Function = Callable[[Tensor, int | None], Sequence[Tensor]]
@@ -147,10 +147,8 @@ class Shards:
     def _counts(self) -> list[int]:
         """Return how many images each process has."""
         of_shards = [sum(sizes) for sizes in zip(*self._sizes, strict=True)]
-        return [
-            sum(of_shards[number] for number in own(self.count, World(rank, self.world.size)))
-            for rank in range(self.world.size)
-        ]
+        shares = all_shares(self.count, self.world)
+        return [sum(of_shards[number] for number in share) for share in shares]
 
     def _visible(self, visible: int | None) -> list[int | None]:
         """Return how many images of each shard are visible ones."""
