@@ -180,9 +180,8 @@ class _Run:
         return closed is not None and not key.path.startswith(closed)
 
     def _is_changed(self, picture: Picture, current: Found) -> bool:
-        stream = self.embedder.model.two_stream
-        other_stream = stream and picture.facts.infrared != current.facts.infrared
-        return current.stamp != Stamp(picture.size, picture.mtime_ns) or other_stream
+        before, now = (self._stream(each.facts.infrared) for each in (picture, current))
+        return current.stamp != Stamp(picture.size, picture.mtime_ns) or before != now
 
     def reuse(self, todo: Sequence[Key]) -> list[Key]:
         """Take rows of equal files that the index knows: a moved picture is not embedded again.
