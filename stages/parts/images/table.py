@@ -67,7 +67,7 @@ def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read and check the table of a CSV file; a ValueError names the file and what is wrong."""
-    text = {"path": "str", "modality": "str", "split": "str"}
+    text = {name: kind for name, kind in KINDS.items() if kind == "str"}
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False)
     except ValueError as error:  # pandas' own message names no file
