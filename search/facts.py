@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.parts.run.stage import InputError
-from stages.prepare.disk import UNWRITABLE, path_below, read_file
+from stages.prepare.disk import INFRARED_NAMES, UNWRITABLE, VISIBLE_NAMES, path_below, read_file
 
 MAX_CSV_BYTES = 2**30
 GROUPS = ("camera", "time")
 COLUMNS = ("path", "camera", "time", "modality")
-INFRARED = ("infrared", "ir", "nir", "thermal")
-VISIBLE = ("visible", "rgb")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
@@ -149,14 +147,14 @@ def read_table(folder: Path, file: Path) -> dict[str, Line]:
         if path in listed:
             raise InputError(f"{where}: {path} is listed twice")
         modality = cells.get("modality", "").lower()
-        if modality and modality not in VISIBLE + INFRARED:
+        if modality and modality not in VISIBLE_NAMES + INFRARED_NAMES:
             raise InputError(f"{where}: modality {modality!r}; expected visible or infrared")
         camera, time = cells.get("camera", ""), cells.get("time", "")
         for name, value in (("camera", camera), ("time", time)):
             if UNWRITABLE.search(value):
                 raise InputError(f"{where}: {name} {value!r} holds a control character")
         _check_time(where, time)
-        listed[path] = Line(camera, time, modality in INFRARED if modality else None)
+        listed[path] = Line(camera, time, modality in INFRARED_NAMES if modality else None)
     return listed
 
 

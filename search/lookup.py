@@ -66,7 +66,7 @@ class Lookup:
         Raises:
             InputError: if the filter names a camera or a kind of time that no picture has.
         """
-        allowed = None if chosen in (None, Filter()) else self.allowed(chosen or Filter())
+        allowed = None if chosen is None or chosen == Filter() else self.allowed(chosen)
         neighbors = self.neighbors(queries, count, allowed)
         return [self._results(ids, row) for ids, row in zip(*neighbors, strict=True)]
 

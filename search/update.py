@@ -78,7 +78,7 @@ def update(
     _refuse_nested(writer.manifest.roots)
     changes = Changes()
     found, closed = _look(writer.manifest, roots, changes)
-    run = _Run(writer, writer.archive(), embedder, set(roots), found, closed, changes)
+    run = _Run(writer, writer.archive(), embedder, found, closed, changes)
     run.embed(run.reuse(run.compare()), processes)
     return changes
 
@@ -105,9 +105,9 @@ def _refuse_nested(roots: Sequence[Root]) -> None:
 
 def _look(
     manifest: Manifest, roots: Sequence[int], changes: Changes
-) -> tuple[dict[Key, Found], list[Key]]:
-    """Return the pictures of some roots, and the subfolders that could not be read."""
-    found, closed = {}, []
+) -> tuple[dict[Key, Found], dict[int, tuple[str, ...]]]:
+    """Return the pictures of some roots, and of each root the subfolders that cannot be read."""
+    found, closed = {}, {}
     for position in dict.fromkeys(roots):
         root = manifest.roots[position]
         folder = Path(root.path)
@@ -117,7 +117,7 @@ def _look(
             message(remark)
         for path, stamp in content.pictures.items():
             found[Key(position, path)] = Found(stamp, facts(path))
-        closed += [Key(position, path) for path in content.closed]
+        closed[position] = tuple(f"{path}/" for path in content.closed)
         changes.problems += content.problems.items()
     return found, closed
 
@@ -129,9 +129,8 @@ class _Run:
     writer: Writer
     archive: Archive  # the state before
     embedder: Embedder
-    roots: set[int]
     found: dict[Key, Found]
-    closed: list[Key]  # subfolders that could not be read
+    closed: dict[int, tuple[str, ...]]  # of each root of this run: subfolders, as `a/b/`
     changes: Changes
     changed: set[Key] = field(default_factory=set)  # pictures of the index with other bytes now
     unreadable: list[dict[str, Any]] = field(default_factory=list)
@@ -177,13 +176,12 @@ class _Run:
 
     def _has_vanished(self, key: Key) -> bool:
         """Return whether a picture that was not found would have been found if it were there."""
-        closed = [f"{path}/" for root, path in self.closed if root == key.root]
-        return key.root in self.roots and not key.path.startswith(tuple(closed))
+        closed = self.closed.get(key.root)
+        return closed is not None and not key.path.startswith(closed)
 
     def _is_changed(self, picture: Picture, current: Found) -> bool:
-        stream = self.embedder.model.two_stream
-        other_stream = stream and picture.facts.infrared != current.facts.infrared
-        return current.stamp != Stamp(picture.size, picture.mtime_ns) or other_stream
+        before, now = (self._stream(each.facts.infrared) for each in (picture, current))
+        return current.stamp != Stamp(picture.size, picture.mtime_ns) or before != now
 
     def reuse(self, todo: Sequence[Key]) -> list[Key]:
         """Take rows of equal files that the index knows: a moved picture is not embedded again.

@@ -25,8 +25,7 @@ from stages.evaluate.score import (
 from stages.parts.images.store import ImageStore
 from stages.parts.run import params
 from stages.parts.run.checkpoint import delete_finished
-from stages.parts.run.console import is_first, message
-from stages.parts.run.device import described, open_device, resolved, uses_bfloat16
+from stages.parts.run.device import open_for_stage, uses_bfloat16
 from stages.parts.run.files import file_hash, rounded, whole_folder, write_csv, write_json
 from stages.parts.run.processes import run
 from stages.parts.run.settings import Device, Evaluate
@@ -62,12 +61,12 @@ def evaluate() -> None:
     label_network = open_network(PSEUDO_LABEL_NETWORK, settings.split, images, "pseudo_label")
     start = {"pseudo_label": file_hash(PSEUDO_LABEL_NETWORK)}
     require_facts(NETWORK, network.facts, start, "train")
-    if is_first():
+    device, device_settings = open_for_stage("evaluate", chosen)
+    world = open_world()
+    if world.is_first:
         delete_finished()
-    device, world = open_device(chosen), open_world()
-    message(f"evaluate: {described(device, resolved(chosen, device))}")
     for stored in (network, label_network):
-        stored.network.half_precision = uses_bfloat16(device, chosen.precision)
+        stored.network.half_precision = uses_bfloat16(device, device_settings.precision)
 
     rows = evaluated_rows(table)
     embeddings = embed_images(network, store, rows, settings, device, world)

@@ -70,7 +70,8 @@ def main() -> None:
         train = params.section(tree, "train", Train)
         evaluate = params.section(tree, "evaluate", Evaluate)
         settings = params.section(tree, "export", Export)
-        test = open_test_set(PROTOCOLS[tree["dataset"]], evaluate, device)
+        open_device(replace(device, name="cpu", precision="float32"))
+        test = open_test_set(PROTOCOLS[tree["dataset"]], evaluate, device.threads)
         stored = open_origin(test, tree["seed"], train)
         training = {
             "dataset": tree["dataset"],
@@ -99,12 +100,11 @@ def main() -> None:
         message(f"export: {FOLDER} is written; {FOLDER / 'README.md'} says what it is for")
 
 
-def open_test_set(protocol: Protocol, settings: Evaluate, device: Device) -> TestSet:
+def open_test_set(protocol: Protocol, settings: Evaluate, threads: int) -> TestSet:
     """Return the images that the network was evaluated on."""
     store = ImageStore(TARGET)
     table = apply_split(protocol.name, store.table, settings.split)
-    open_device(replace(device, name="cpu", precision="float32"))
-    return TestSet(protocol, store, table, evaluated_rows(table), settings, device.threads)
+    return TestSet(protocol, store, table, evaluated_rows(table), settings, threads)
 
 
 def open_origin(test: TestSet, seed: int, train: Train) -> StoredNetwork:

@@ -1,4 +1,4 @@
-"""What strangers' folders hold: names of images, bytes of files, paths that lists give."""
+"""What strangers' folders hold: names of images, bytes of files, what their lists give."""
 
 import os
 import posixpath
@@ -9,6 +9,9 @@ from pathlib import Path
 from stages.parts.run.stage import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
+# What lists and folders call the modalities, in lower case.
+VISIBLE_NAMES = ("visible", "rgb")
+INFRARED_NAMES = ("infrared", "ir", "nir", "thermal")
 OUTSIDE = re.compile(r"/|[A-Za-z]:|(\.\.|~)(/|$)")  # how a path starts that leads out of the folder
 # Control characters, which would break lines of table.csv, and bytes that are not UTF-8, which
 # Python gives as lone surrogates.

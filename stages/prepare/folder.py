@@ -8,12 +8,11 @@ import pandas as pd
 from stages.parts.images.table import MODALITIES
 from stages.parts.run.stage import InputError
 from stages.prepare.csv_lines import EXPECTED_CSV, Line, read_csv
+from stages.prepare.disk import INFRARED_NAMES, VISIBLE_NAMES
 from stages.prepare.tree import WHOLE_NUMBER, ImageFile, table_of
 
 IMAGES = "images.csv"
 SOURCE = "source.csv"
-VISIBLE_NAMES = ("visible", "rgb")
-INFRARED_NAMES = ("infrared", "ir", "nir", "thermal")
 MODALITY_NAMES = VISIBLE_NAMES + INFRARED_NAMES
 DEFAULT_CAMERAS = {"visible": 1, "infrared": 2}  # if the CSV names none
 TEST_SPLITS = {"infrared": "query", "visible": "gallery"}  # what `test` means

@@ -16,7 +16,7 @@ from stages.parts.run import params, seeds
 from stages.parts.run.checkpoint import parameters
 from stages.parts.run.console import message
 from stages.parts.run.curves import curves
-from stages.parts.run.device import described, open_device, resolved, uses_bfloat16
+from stages.parts.run.device import open_for_stage, uses_bfloat16
 from stages.parts.run.files import file_hash, rounded, write_csv, write_json
 from stages.parts.run.processes import run
 from stages.parts.run.settings import Device, Network, Spcl, Train
@@ -61,10 +61,9 @@ def main() -> None:
     tree = params.load()
     train = params.section(tree, "train", Train)
     network_settings = params.section(tree, "network", Network)
-    device_settings = params.section(tree, "device", Device)
-    device, world = open_device(device_settings), open_world()
-    device_settings = resolved(device_settings, device)
-    message(f"pseudo_label: {described(device, device_settings)}")
+    chosen = params.section(tree, "device", Device)
+    device, device_settings = open_for_stage("pseudo_label", chosen)
+    world = open_world()
     spcl = params.section(tree, "spcl", Spcl)
     method = Method(spcl, tree["seed"], device_settings.shards, world)
     data = _training_set(method.spcl.source, train)

@@ -14,7 +14,7 @@ from stages.parts.run import params, seeds
 from stages.parts.run.checkpoint import parameters
 from stages.parts.run.console import message
 from stages.parts.run.curves import curves
-from stages.parts.run.device import described, open_device, resolved, uses_bfloat16
+from stages.parts.run.device import open_for_stage, uses_bfloat16
 from stages.parts.run.files import file_hash, rounded, write_csv, write_json
 from stages.parts.run.processes import run
 from stages.parts.run.settings import (
@@ -76,8 +76,8 @@ TIMES = (
 def main() -> None:
     """Read parameters and files, train, write."""
     tree = params.load()
-    device_settings = params.section(tree, "device", Device)
-    device, world = open_device(device_settings), open_world()
+    device, device_settings = open_for_stage("train", params.section(tree, "device", Device))
+    world = open_world()
     method = Method(
         train=params.section(tree, "train", Train),
         den=params.section(tree, "den", Den),
@@ -90,8 +90,6 @@ def main() -> None:
         world=world,
     )
     network_settings = params.section(tree, "network", Network)
-    device_settings = resolved(device_settings, device)
-    message(f"train: {described(device, device_settings)}")
     data = training_set(ImageStore(IMAGES), VISIBLE_LABELS, method.train)
     check_origin(data, method)
     data.store.keep(np.concatenate([data.visible_rows, data.infrared_rows]), device)

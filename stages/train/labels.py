@@ -163,7 +163,8 @@ def assign(
     """
     argmax = by_argmax(log_p, None, None, otla)
     assignment, seconds = argmax, 0.0
-    if otla.assignment != "none":
+    is_assigned = otla.assignment != "none"
+    if is_assigned:
         prior = label_prior(state, log_p, data, otla)
         started = time.perf_counter()
         what = f"{otla.assignment} of {len(positions)} images to {data.classes} labels"
@@ -172,7 +173,6 @@ def assign(
         seconds = time.perf_counter() - started
     state.bank.advance()
     state.bank.write(positions, assignment.labels, assignment.confidence)
-    is_assigned = otla.assignment != "none"
     counts = diagnostics.label_counts(assignment.labels, argmax.labels, data.classes, is_assigned)
     state.counts = torch.cat([state.counts, counts[None]])  # (epochs, 2, C)
     figures = diagnostics.label_figures(assignment, argmax, positions, data, is_assigned)

@@ -35,7 +35,7 @@ from stages.train.labels import (
     new_labels,
 )
 from stages.train.objective import WEIGHTS, loss_terms, weighted_sum, weights
-from stages.train.schedule import learning_rate, steps_in_epoch
+from stages.train.schedule import learning_rate, steps_of
 from stages.train.validation import validation_map
 
 
@@ -128,14 +128,21 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
         label_figures, assignment_seconds = label_images()
     figures = losses | label_figures | validate(state, data, method)
     seconds = time.perf_counter() - started
-    times = {
+    images = 2 * batches.visible.size
+    return figures, times_of(seconds, train_seconds, assignment_seconds, images)
+
+
+def times_of(
+    seconds: float, train_seconds: float, assignment_seconds: float, images: int
+) -> Figures:
+    """Return the figures of the clock, of an epoch of `seconds` whose steps saw `images`."""
+    return {
         "train_seconds": train_seconds,
         "label_seconds": seconds - train_seconds,
         "assignment_seconds": assignment_seconds,
         "assignment_share": assignment_seconds / seconds,
-        "images_per_second": 2 * batches.visible.size / train_seconds,
+        "images_per_second": images / train_seconds,
     }
-    return figures, times
 
 
 def _timed(call: Callable[[], Figures]) -> tuple[Figures, float]:
@@ -168,15 +175,11 @@ def draw_batches(state: State, data: TrainingSet, method: Method) -> tuple[Cross
     there is no parameter (docs/paper.md).
     """
     train, epoch = method.train, state.epoch
-    visible, infrared = len(data.visible_rows), len(data.infrared_rows)
-    steps = train.steps or steps_in_epoch(
-        visible, infrared, train.epoch_multiplier, train.persons, train.images
-    )
     stream = seeds.numpy_generator(method.seed, "train", "batches", epoch)
-    shape = (train.persons, train.images, steps, stream)
+    shape = (train.persons, train.images, steps_of(data, train), stream)
     labels = labels_of_epoch(state.labels, data, method.otla, epoch)
     if labels is None:
-        return unpaired_batches(data.visible_labels, infrared, *shape), False
+        return unpaired_batches(data.visible_labels, len(data.infrared_rows), *shape), False
     return cross_modal_batches(data.visible_labels, labels, *shape), True
 
 

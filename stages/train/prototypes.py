@@ -28,8 +28,8 @@ from stages.train.association import ASSOCIATIONS, Classes, log_affinity
 from stages.train.data import Method, TrainingSet, augmented, embed_images
 from stages.train.groups import clusters_of
 from stages.train.labels import label_prior
-from stages.train.loop import State, set_rate, validate
-from stages.train.schedule import steps_in_epoch
+from stages.train.loop import State, set_rate, times_of, validate
+from stages.train.schedule import steps_of
 
 TERMS = ("own", "unified", "distillation")
 
@@ -50,17 +50,10 @@ def one_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Figures,
     epoch, label_figures, assignment_seconds = prepare_epoch(state, data, method)
     prepared = time.perf_counter()
     losses, count = train_epoch(state, data, method, epoch)
-    trained = time.perf_counter()
+    train_seconds = time.perf_counter() - prepared
     figures = losses | label_figures | validate(state, data, method)
     seconds = time.perf_counter() - started
-    times = {
-        "train_seconds": trained - prepared,
-        "label_seconds": seconds - (trained - prepared),
-        "assignment_seconds": assignment_seconds,
-        "assignment_share": assignment_seconds / seconds,
-        "images_per_second": count / (trained - prepared),
-    }
-    return figures, times
+    return figures, times_of(seconds, train_seconds, assignment_seconds, count)
 
 
 def prepare_epoch(state: State, data: TrainingSet, method: Method) -> tuple[Epoch, Figures, float]:
@@ -363,14 +356,7 @@ def draw_batches(
     only.
     """
     train = method.train
-    count = steps_in_epoch(
-        len(data.visible_rows),
-        len(data.infrared_rows),
-        train.epoch_multiplier,
-        train.persons,
-        train.images,
-    )
-    steps = train.steps or count
+    steps = steps_of(data, train)
     stream = seeds.numpy_generator(method.seed, "train", "batches", epoch)
     modalities = [(data.visible_rows, data.visible_labels, 0)]
     if clusters.max(initial=-1) > 0:

@@ -1,6 +1,9 @@
-"""Learning rate and length of an epoch: functions of the epoch and of counts."""
+"""Learning rate and length of an epoch."""
 
 from collections.abc import Iterable
+
+from stages.parts.run.settings import Train
+from stages.train.data import TrainingSet
 
 
 def learning_rate(
@@ -17,6 +20,14 @@ def learning_rate(
     if epoch < warmup_epochs:
         return base * (epoch + 1) / warmup_epochs
     return base * decay ** sum(milestone <= epoch for milestone in milestones)
+
+
+def steps_of(data: TrainingSet, train: Train) -> int:
+    """Return the steps of an epoch: `train.steps`, or those that `steps_in_epoch` counts."""
+    visible, infrared = len(data.visible_rows), len(data.infrared_rows)
+    return train.steps or steps_in_epoch(
+        visible, infrared, train.epoch_multiplier, train.persons, train.images
+    )
 
 
 def steps_in_epoch(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from stages.parts.images.table import read_table
+from stages.parts.run.files import file_hash, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -101,8 +100,7 @@ class ImageStore:
 
 def seal(folder: Path) -> None:
     """Write `hashes.json`, the SHA-256 of each file of the store in `folder`."""
-    hashes = {name: _file_hash(folder / name) for name in HASHED}
-    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / HASHES, {name: file_hash(folder / name) for name in HASHED})
 
 
 def _check_hashes(folder: Path) -> str:
@@ -115,20 +113,15 @@ def _check_hashes(folder: Path) -> str:
     again = "run the stage that prepares the images again"
     path = folder / HASHES
     try:
-        expected = dict(json.loads(path.read_text(encoding="utf-8")))
+        expected = dict(read_json(path))
     except (ValueError, TypeError):
         raise ValueError(f"{path} is not a JSON file of hashes; {again}") from None
     for name in HASHED:
-        found = _file_hash(folder / name)
+        found = file_hash(folder / name)
         if found != expected.get(name):
             sums = f"SHA-256 {found[:8]}…, expected {str(expected.get(name))[:8]}… ({HASHES})"
             raise ValueError(f"{folder / name} has changed since it was written: {sums}; {again}")
-    return _file_hash(path)
-
-
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return file_hash(path)
 
 
 def create_pixels(path: Path, count: int, height: int, width: int) -> np.memmap:

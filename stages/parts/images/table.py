@@ -1,9 +1,10 @@
 """The table of a data set: one line for each image, in the order of the image store."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
+
+from stages.parts.run.files import write_csv
 
 KINDS = {
     "row": "int64",
@@ -66,7 +67,7 @@ def check_table(table: pd.DataFrame, name: str = "table") -> pd.DataFrame:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read and check the table of a CSV file; a ValueError names the file and what is wrong."""
-    text = {"path": "str", "modality": "str", "split": "str"}
+    text = {name: kind for name, kind in KINDS.items() if kind == "str"}
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False)
     except ValueError as error:  # pandas' own message names no file
@@ -76,6 +77,4 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Check a table and write it as CSV; an error leaves the file as it was."""
-    unfinished = path.with_name(f".{path.name}.part")
-    check_table(table, str(path)).to_csv(unfinished, index=False, lineterminator="\n")
-    os.replace(unfinished, path)
+    write_csv(path, check_table(table, str(path)))

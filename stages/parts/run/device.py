@@ -23,6 +23,21 @@ CHOICE = "VIREID_GPU"  # `free`: a process takes the first GPU that no other one
 LOCKS = Path(tempfile.gettempdir()) / f"vireid-gpus-{os.getuid()}"
 
 
+def open_for_stage(stage: str, chosen: Device) -> tuple[torch.device, Device]:
+    """Open the device of the section `device` and say what the stage runs on.
+
+    Returns:
+        The device, and the section with what `auto` stands for on it.
+
+    Raises:
+        ValueError: as `open_device`.
+    """
+    device = open_device(chosen)
+    settings = resolved(chosen, device)
+    message(f"{stage}: {described(device, settings)}")
+    return device, settings
+
+
 def open_device(chosen: Device) -> torch.device:
     """Return the device of the section `device`, and fix what its results depend on.
 

@@ -9,12 +9,13 @@ with `torch.nn.DataParallel`, and as in SpCL's released code on four GPUs.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from stages.parts.run.world import World, from_first, gather_rows, own, sum_gradients
+from stages.parts.run.world import World, all_shares, from_first, gather_rows, own, sum_gradients
 
 # Images (b, 3, H, W) of a shard, and how many of them, at the front, are visible → rows (b, …)
 Function = Callable[[Tensor, int | None], Sequence[Tensor]]
@@ -56,7 +57,7 @@ class Shards:
         self.parameters = [each for each in network.parameters() if each.requires_grad]
         self.norms = [each for each in network.modules() if isinstance(each, BatchNorm)]
         # of the step that is on
-        self._blocks: list[int] = []
+        self._sizes: list[list[int]] = []  # of each block: how many images of it each shard has
         self._parts: list[Sequence[Tensor]] = []  # the rows of each own shard, with their graph
         self._rows: list[Tensor] = []  # the rows of all shards, without it
 
@@ -80,7 +81,7 @@ class Shards:
             What `function` returns, for all images: (B, D_i) each. Gradients end here; `backward`
             takes them on.
         """
-        self._blocks = list(blocks)
+        self._sizes = [_shares(block, self.count) for block in blocks]
         shards, seen = self._divided(images), self._visible(visible)
         self._parts = []
         for number in self.own:
@@ -132,48 +133,40 @@ class Shards:
         """Return the rows (b, …) of each shard, of rows (B, …): its share of each block."""
         if self.count == 1:
             return [rows]
-        shares = [block.tensor_split(self.count) for block in rows.split(self._blocks)]
-        return [torch.cat(parts) for parts in zip(*shares, strict=True)]
+        pieces = rows.split([size for sizes in self._sizes for size in sizes])  # block by block
+        return [torch.cat(pieces[number :: self.count]) for number in range(self.count)]
 
     def _in_order(self, rows: Tensor) -> Tensor:
         """Return rows (B, …) in the order of the batch, of rows shard by shard."""
         if self.count == 1:
             return rows
-        pieces = rows.split([size for sizes in self._sizes() for size in sizes])
-        blocks = len(self._blocks)
+        pieces = rows.split([size for sizes in zip(*self._sizes, strict=True) for size in sizes])
+        blocks = len(self._sizes)
         return torch.cat([piece for block in range(blocks) for piece in pieces[block::blocks]])
-
-    def _sizes(self) -> list[list[int]]:
-        """Return how many images of each block each shard has."""
-        return [
-            [len(_share(block, self.count, number)) for block in self._blocks]
-            for number in range(self.count)
-        ]
 
     def _counts(self) -> list[int]:
         """Return how many images each process has."""
-        sizes = [sum(size) for size in self._sizes()]
-        return [
-            sum(sizes[number] for number in own(self.count, World(rank, self.world.size)))
-            for rank in range(self.world.size)
-        ]
+        of_shards = [sum(sizes) for sizes in zip(*self._sizes, strict=True)]
+        shares = all_shares(self.count, self.world)
+        return [sum(of_shards[number] for number in share) for share in shares]
 
     def _visible(self, visible: int | None) -> list[int | None]:
         """Return how many images of each shard are visible ones."""
         if visible is None:
             return [None] * self.count
-        ends = [sum(self._blocks[: number + 1]) for number in range(len(self._blocks))]
-        return [
-            sum(size for size, end in zip(sizes, ends, strict=True) if end <= visible)
-            for sizes in self._sizes()
-        ]
+        ends = accumulate(map(sum, self._sizes))
+        blocks = [sizes for sizes, end in zip(self._sizes, ends, strict=True) if end <= visible]
+        return [sum(sizes[number] for sizes in blocks) for number in range(self.count)]
 
 
-def _share(block: int, count: int, number: int) -> range:
-    """Return the images of a block that shard `number` has, as `tensor_split` divides them."""
+def _shares(block: int, count: int) -> list[int]:
+    """Return how many of the `block` images each of `count` shards has; the first ones have more.
+
+    >>> _shares(10, 4)
+    [3, 3, 2, 2]
+    """
     size, larger = divmod(block, count)
-    start = number * size + min(number, larger)
-    return range(start, start + size + (number < larger))
+    return [size + (number < larger) for number in range(count)]
 
 
 def _sum(one: Tensor | None, two: Tensor | None) -> Tensor | None:

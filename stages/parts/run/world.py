@@ -68,6 +68,11 @@ def own(count: int, world: World) -> range:
     return range(count * world.rank // world.size, count * (world.rank + 1) // world.size)
 
 
+def all_shares(count: int, world: World) -> list[range]:
+    """Return which of `count` things are each process's, as `own` divides them."""
+    return [own(count, World(rank, world.size)) for rank in range(world.size)]
+
+
 def gather_rows(rows: Tensor, counts: Sequence[int], world: World) -> Tensor:
     """Return the rows of all processes, one process's behind another's, in all of them.
 
@@ -100,7 +105,7 @@ def divided(compute: Callable[[slice], Tensor], count: int, batch: int, world: W
     batches = -(-count // batch)
     if batches < world.size:
         return compute(slice(0, count))
-    shares = [own(batches, World(rank, world.size)) for rank in range(world.size)]
+    shares = all_shares(batches, world)
     ends = [min(share.stop * batch, count) for share in shares]
     starts = [share.start * batch for share in shares]
     counts = [end - start for start, end in zip(starts, ends, strict=True)]
@@ -159,9 +164,9 @@ def facts_from_first(facts: Any, world: World) -> Any:
 
 def tensors_from_first(tensors: dict[str, Tensor] | None, world: World) -> dict[str, Tensor]:
     """Return the tensors on the CPU that the first process passes; the others pass None."""
-    if world.size == 1:
-        return tensors or {}
     tensors = tensors or {}
+    if world.size == 1:
+        return tensors
     described = {
         name: [list(value.shape), str(value.dtype).removeprefix("torch.")]
         for name, value in tensors.items()
