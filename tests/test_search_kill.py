@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,10 @@ def place(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path, 60)
 
 
-def start(place: Workplace, *more: str) -> subprocess.Popen[str]:
+def start(place: Workplace, *more: str, code: str = SLOW) -> subprocess.Popen[str]:
     """The run, in a process of its own."""
     words = ["index", str(place.pictures), "--index", str(place.index), "--processes", "1"]
-    command = [sys.executable, "-c", SLOW, *words, "--model", str(place.model), *more]
+    command = [sys.executable, "-c", code, *words, "--model", str(place.model), *more]
     return subprocess.Popen(
         command,
         cwd=place.pictures.parent,
@@ -158,6 +159,79 @@ def test_a_folder_that_is_no_index_is_left_alone(place: Workplace, tmp_path: Pat
     with pytest.raises(InputError, match="is not an index and not empty"):
         place.update()
     assert [path.name for path in place.index.iterdir()] == ["000001.rows.npy"]
+
+
+@pytest.mark.parametrize("mine", ["000123.png", "notes.txt"])
+def test_a_foreign_file_beside_a_lock_is_left_alone(
+    place: Workplace, tmp_path: Path, mine: str
+) -> None:
+    """Other programs have files named `lock`, and pictures may be named by numbers alone."""
+    place.index = tmp_path / "mine"
+    place.index.mkdir()
+    (place.index / "lock").touch()
+    (place.index / mine).write_text("mine")
+    with pytest.raises(InputError, match="is not an index and not empty"):
+        place.update()
+    assert (place.index / mine).read_text() == "mine"
+
+
+def test_a_picture_that_came_into_the_folder_of_an_index_stays(place: Workplace) -> None:
+    place.update()
+    picture(0).save(place.index / "000123.png")
+    place.update()
+    assert (place.index / "000123.png").exists()
+
+
+def test_a_copy_of_an_index_needs_no_lock(place: Workplace) -> None:
+    """Some programs that copy leave empty files out."""
+    place.update()
+    (place.index / "lock").unlink()
+    place.update()
+    assert count(place) == 60
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1M", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+# A run whose disk has two pages left when it comes to merge segments.
+FULL = """if True:
+    import os, sys
+    import search
+    from search import embedding, update, writer
+    embedding.BATCH = update.CHECKPOINT = 30
+    merge = writer.Writer.merge
+    def fill(run):
+        disk = os.statvfs(run.folder)
+        with open(run.folder.parent / "fill", "wb") as opened:
+            os.posix_fallocate(opened.fileno(), 0, (disk.f_bavail - 2) * disk.f_bsize)
+        merge(run)
+    writer.Writer.merge = fill
+    from search.__main__ import main
+    try:
+        main(sys.argv[1:])
+    except OSError as error:
+        sys.exit(str(error))
+"""
+
+
+def test_a_full_disk_ends_in_one_line_when_segments_are_merged(disk: Path, tmp_path: Path) -> None:
+    """A process that writes through a memory map would be ended by SIGBUS."""
+    place = Workplace(tmp_path / "place", 300)
+    place.index = disk / "index"
+    with start(place, code=FULL) as process:
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert complaint.startswith("[Errno 28] No space left on device")
+    assert count(place) == 300
 
 
 @pytest.mark.parametrize(
