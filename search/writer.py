@@ -14,6 +14,7 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from search.archive import (
     MANIFEST,
+    OURS,
     Archive,
     Manifest,
     Picture,
@@ -25,10 +26,6 @@ from stages.parts.run.files import whole_file, write_json
 from stages.parts.run.stage import InputError
 
 LOCK = "lock"
-# Files of an index, named in a manifest or not, and what a killed writer left of them. Others may
-# be somebody's pictures.
-KINDS = r"rows\.npy|pictures\.npy|unreadable\.json|faiss|ids\.npy|lance"
-OURS = re.compile(rf"\.?\d{{6,}}\.({KINDS})(\.\w+\.part)?|\.manifest\.json\.\w+\.part")
 FEW = 8  # segments that are left alone
 SMALL = 1 << 16  # rows; larger segments are not merged with others
 COPIED = 1 << 14  # rows at a time

@@ -1,5 +1,6 @@
 """An index is whole at every moment: killed runs, two writers, readers beside a writer."""
 
+import json
 import os
 import signal
 import subprocess
@@ -241,6 +242,7 @@ def test_a_full_disk_ends_in_one_line_when_segments_are_merged(disk: Path, tmp_p
         ("manifest.json", "{}", "is not a manifest of format 1"),
         ("manifest.json", '{"format": 1}', "is damaged"),
         ("rows", "", "cannot be read"),
+        ("rows", "\x93NUMPY\x01\x00v\x00{'descr': '<f4',", "cannot be read"),
         ("pictures", None, "is missing"),
     ],
 )
@@ -252,10 +254,59 @@ def test_a_damaged_index_ends_in_one_line(
     if text is None:
         path.unlink()
     else:
-        path.write_text(text)
+        path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=line) as error:
         place.run("query", place.pictures / "cam1/000000.png")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("segments.0.rows", "../000001.rows.npy"),
+        ("segments.0.rows", 5),
+        ("unreadable", "/etc/passwd"),
+        ("roots.0.rules", []),
+        ("model", []),
+        ("next_id", "7"),
+        ("kind", None),
+    ],
+)
+def test_a_manifest_that_leads_elsewhere_is_refused(
+    place: Workplace, where: str, value: object
+) -> None:
+    place.update()
+    path = place.index / "manifest.json"
+    tree = json.loads(path.read_text())
+    *parents, name = where.split(".")
+    part = tree
+    for parent in parents:
+        part = part[int(parent) if parent.isdigit() else parent]
+    part[name] = value
+    path.write_text(json.dumps(tree))
+    for words in (["query", place.pictures / "cam1/000000.png"], ["index", place.pictures]):
+        with pytest.raises(InputError, match=r"manifest.json is damaged"):
+            place.run(*words)
+
+
+@pytest.mark.parametrize(("name", "value"), [("position", 60), ("position", -1), ("root", 1)])
+def test_a_table_that_leads_nowhere_is_refused(place: Workplace, name: str, value: int) -> None:
+    place.update()
+    path = next(place.index.glob("*.pictures.npy"))
+    table = np.load(path)
+    table[name][5] = value
+    np.save(path, table)
+    with pytest.raises(InputError, match="is not what was written"):
+        place.run("query", place.pictures / "cam1/000000.png")
+
+
+def test_a_damaged_list_of_the_unreadable_is_refused(place: Workplace) -> None:
+    (place.pictures / "broken.png").write_text("broken")
+    place.update()
+    path = next(place.index.glob("*.unreadable.json"))
+    path.write_text(path.read_text().replace("mtime_ns", "mtime"))
+    with pytest.raises(InputError, match=r"unreadable.json is damaged"):
+        place.update()
 
 
 def test_a_writer_starts_with_what_is_complete(place: Workplace) -> None:
