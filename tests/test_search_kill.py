@@ -340,6 +340,15 @@ def test_bad_input_is_one_line_of_the_command(place: Workplace) -> None:
     assert (done.returncode, done.stderr) == (0, "")  # no bar where no terminal is
     assert done.stdout == "place: 60 pictures: 60 new, 0 changed, 0 gone\n"
 
+    closed = f"'{sys.executable}' -m search query {place.pictures}/cam1/000000.png --index place"
+    done = subprocess.run(
+        ["sh", "-c", f"{closed} --model {place.model} >&- 2>&-"],
+        cwd=place.pictures.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0
+
     reader, writer = os.pipe()
     os.close(reader)  # as `… | head` that has ended
     done = run("query", str(place.pictures / "cam1/000000.png"), "--index", "place", stdout=writer)
