@@ -5,6 +5,7 @@ another folder. docs/search.md shows all of this at work.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -85,11 +86,16 @@ def embed(options: argparse.Namespace) -> None:
     if out.suffix != ".npy":
         raise InputError(f"--out {out}: expected a name that ends in .npy")
     rules = _given_rules(options)
+    table = out.with_suffix(".csv")
+    if rules.get("table") == os.path.realpath(table):
+        raise InputError(
+            f"--out {out} would replace {table}, the CSV of --table; give another name"
+        )
     result = rows_out.embed_folder(options.folder, rules, _embedder(options), options.processes)
     _print_problems(result.problems)
     rows_out.write(out, result)
     count, dimensions = result.rows.shape
-    message(f"{out}: {count:,} rows of {dimensions}; {out.with_suffix('.csv')}: their pictures")
+    message(f"{out}: {count:,} rows of {dimensions}; {table}: their pictures")
 
 
 def _embedder(options: argparse.Namespace) -> Embedder:
@@ -240,6 +246,9 @@ def _moment(text: str) -> Moment | None:
 
 if __name__ == "__main__":
     try:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed: `>&-`
+                setattr(sys, name, io.StringIO())
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:

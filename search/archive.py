@@ -12,6 +12,7 @@ state; files that are deleted meanwhile stay readable for it.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,11 @@ from stages.parts.run.files import read_json
 from stages.parts.run.stage import InputError
 
 Opened = TypeVar("Opened")
+# Files of an index, named in a manifest or not, and what a killed writer left of them. Others may
+# be somebody's pictures.
+KINDS = r"rows\.npy|pictures\.npy|unreadable\.json|faiss|ids\.npy|lance"
+OURS = re.compile(rf"\.?\d{{6,}}\.({KINDS})(\.\w+\.part)?|\.manifest\.json\.\w+\.part")
+UNREADABLE = {"root", "path", "size", "mtime_ns", "problem"}  # what is known of such a picture
 MANIFEST = "manifest.json"
 FORMAT = 1
 TRIES = 5  # of a reader whose files a writer deletes while it opens them
@@ -81,9 +87,19 @@ class Manifest:
             manifest = cls(**{each.name: tree[each.name] for each in fields(cls)})
             manifest.roots = [Root(**each) for each in tree["roots"]]
             manifest.segments = [Segment(**each) for each in tree["segments"]]
+            manifest.check()
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}); make a new index") from None
         return manifest
+
+    def check(self) -> None:
+        """TypeError if a part is of another type than it should be, or a file is none of ours."""
+        _require(dict, self.model, self.index or {}, *(root.rules for root in self.roots))
+        _require(str, self.kind, *self.files(), *(root.path for root in self.roots))
+        _require(int, self.next_file, self.next_id)
+        for name in self.files():
+            if not OURS.fullmatch(name):
+                raise TypeError(f"{name!r} is not the name of a file of an index")
 
     def tree(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -95,6 +111,12 @@ class Manifest:
         names |= {self.unreadable} if self.unreadable else set()
         state = self.index or {}
         return names | {state[key] for key in ("file", "ids") if key in state}
+
+
+def _require(kind: type, *values: object) -> None:
+    for value in values:
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is not of type {kind.__name__}")
 
 
 class Picture(NamedTuple):
@@ -162,7 +184,7 @@ class Archive:
         self.tables = [self._load(each.pictures) for each in manifest.segments]
         self.rows = [self._load(each.rows) for each in manifest.segments]
         for segment, table, rows in zip(manifest.segments, self.tables, self.rows, strict=True):
-            if table.dtype.names != tuple(FIELDS) or rows.ndim != 2 or rows.dtype != np.float32:
+            if not _fits(table, rows, manifest):
                 problem = f"{segment.pictures} or {segment.rows} is not what was written"
                 raise InputError(f"{folder} is damaged: {problem}; make a new index")
 
@@ -187,18 +209,37 @@ class Archive:
     def unreadable(self) -> list[dict[str, Any]]:
         """Return root, path, size, mtime_ns and problem of each picture that could not be read."""
         name = self.manifest.unreadable
-        listed: list[dict[str, Any]] = read_json(self.folder / name) if name else []
+        if name is None:
+            return []
+        listed: list[dict[str, Any]] = read_json(self.folder / name)
+        if not all(set(each) == UNREADABLE for each in listed):
+            raise InputError(f"{self.folder / name} is damaged; make a new index")
         return listed
 
     def _load(self, name: str) -> np.ndarray:
-        try:
-            loaded: np.ndarray = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise
-        except (ValueError, OSError, EOFError) as error:
-            line = f"{self.folder / name} cannot be read: {error}; make a new index"
-            raise InputError(line) from None
-        return loaded
+        return load_array(self.folder / name)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Return an array of a file, memory-mapped; errors as `Archive`."""
+    try:
+        loaded: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{path} cannot be read: {error}; make a new index") from None
+    return loaded
+
+
+def _fits(table: np.ndarray, rows: np.ndarray, manifest: Manifest) -> bool:
+    """Return whether pictures and rows are those of a segment, and every number leads to one."""
+    if table.dtype.names != tuple(FIELDS) or table.ndim != 1 or rows.dtype != np.float32:
+        return False
+    counts = {"position": len(rows), "root": len(manifest.roots)}
+    is_inside = [
+        ((table[name] >= 0) & (table[name] < count)).all() for name, count in counts.items()
+    ]
+    return rows.shape[1:] == (manifest.model.get("dimensions"),) and all(is_inside)
 
 
 def read_manifest(folder: Path) -> Manifest:

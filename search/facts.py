@@ -12,6 +12,7 @@ from stages.parts.run.stage import InputError
 from stages.prepare.disk import INFRARED_NAMES, UNWRITABLE, VISIBLE_NAMES, path_below, read_file
 
 MAX_CSV_BYTES = 2**30
+LONGEST = 255  # characters of a camera or a time
 GROUPS = ("camera", "time")
 COLUMNS = ("path", "camera", "time", "modality")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -105,6 +106,7 @@ def facts_of(folder: Path, rules: Rules) -> Callable[[str], Facts]:
             groups = match.groupdict()
             camera, time = (groups.get(name) or "" for name in GROUPS)
             found = found._replace(camera=camera, time=time)
+            _check_length(f"--pattern: {path}", found.camera, found.time)
             _check_time(f"--pattern: {path}", found.time)
         if path in listed:
             found = _with_line(found, listed[path])
@@ -122,7 +124,7 @@ def _with_line(found: Facts, line: Line) -> Facts:
 def _compiled(option: str, text: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:  # a count or a depth too large
         raise InputError(f"{option} {text!r} is not a regular expression: {error}") from None
 
 
@@ -131,6 +133,13 @@ def _check_time(where: str, text: str) -> None:
         moment(text)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+def _check_length(where: str, *texts: str) -> None:
+    """Refuse what would make the whole table large: each picture has room for the longest text."""
+    for text in texts:
+        if len(text) > LONGEST:
+            raise InputError(f"{where}: {text[:20]!r}… is longer than {LONGEST} characters")
 
 
 def read_table(folder: Path, file: Path) -> dict[str, Line]:
@@ -153,6 +162,7 @@ def read_table(folder: Path, file: Path) -> dict[str, Line]:
         for name, value in (("camera", camera), ("time", time)):
             if UNWRITABLE.search(value):
                 raise InputError(f"{where}: {name} {value!r} holds a control character")
+        _check_length(where, camera, time)
         _check_time(where, time)
         listed[path] = Line(camera, time, modality in INFRARED_NAMES if modality else None)
     return listed

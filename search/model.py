@@ -32,6 +32,7 @@ class Model(NamedTuple):
     width: int
     dimensions: int  # D of an embedding
     flip: bool  # the embedding is the mean of a picture's and its mirror image's
+    int8: bool  # the files are the quantized networks
 
     @property
     def two_stream(self) -> bool:
@@ -96,7 +97,8 @@ def open_model(folder: Path, int8: bool = False) -> Model:
             raise InputError(f"{path} has no sha256 of {files[modality]}")
     height, width = (_size(path, facts["input"], key) for key in ("height", "width"))
     dimensions = _size(path, facts, "dimensions")
-    return Model(folder, facts, files, height, width, dimensions, facts.get("flip") is True)
+    flip = facts.get("flip") is True
+    return Model(folder, facts, files, height, width, dimensions, flip, int8)
 
 
 def _check_section(path: Path, facts: dict[str, Any], name: str, expected: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from search.show import NONE, Answer, shown_path
 from stages import report
 from stages.parts.run.files import write_text
 from stages.prepare.decode import read_image
+from stages.prepare.disk import escaped
 from stages.report.page.markup import lines, tag, text
 
 HEIGHT = 160  # pixels of a picture on the page
@@ -63,7 +64,7 @@ def _section(answer: Answer, width: int) -> str:
     results = []
     for each in answer.results:
         facts = each.picture.facts
-        path = shown_path(each)
+        path = escaped(shown_path(each))
         file = File(each.folder, each.picture.path, facts.infrared)
         words = f"Rank {each.rank}, similarity {each.similarity:.3f}: {path}"
         picture = _picture(_read_result(file, width), words, width)
@@ -75,7 +76,7 @@ def _section(answer: Answer, width: int) -> str:
         caption = tag("figcaption", rank, text(known), name)
         results.append(tag("figure", picture, caption))
     strip = tag("div", asked, tag("div", *results, class_="answers"), class_="strip")
-    return tag("section", tag("h2", text(answer.query)), strip)
+    return tag("section", tag("h2", text(escaped(answer.query))), strip)
 
 
 def _read_query(path: Path, width: int) -> np.ndarray:

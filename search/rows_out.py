@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,7 @@ def embed_folder(
     Raises:
         InputError: as `scan`, `facts_of` and `embed_files`.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))  # `resolve` has no error of its own for a loop
     content = scan(folder)
     for remark in content.remarks(folder):
         message(remark)

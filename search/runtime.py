@@ -69,6 +69,8 @@ def _onnx(model: Model, infrared: bool) -> Network:
 
 
 def _torch_network(model: Model, infrared: bool) -> Network:
+    if model.int8:
+        raise InputError("--int8 names networks of ONNX; --runtime torch has none of them")
     try:
         from search import torch_runtime  # it imports PyTorch, which takes seconds
     except ImportError:

@@ -11,6 +11,7 @@ from stages.parts.run.stage import InputError
 from stages.prepare.disk import EXTENSIONS, UNWRITABLE, escaped
 
 SHOWN = 3  # extensions that a remark names
+LATEST = 2**63 - 1  # ns since 1970, in the year 2262; a camera's clock may be wrong
 
 
 class Stamp(NamedTuple):
@@ -77,7 +78,7 @@ def scan(folder: Path) -> Scan:
             if not below:
                 raise InputError(f"{folder} cannot be read: {error.strerror}") from None
             found.closed.append(below)
-            found.problems[below] = f"cannot be read: {error.strerror}"
+            found.problems[escaped(below)] = f"cannot be read: {error.strerror}"
     if not found.pictures and not found.closed:
         raise InputError(f"{folder} holds no picture; expected {', '.join(EXTENSIONS)} files")
     found.pictures = dict(sorted(found.pictures.items()))
@@ -112,6 +113,6 @@ def _enter(entry: os.DirEntry[str], path: str, found: Scan) -> None:
     except FileNotFoundError:  # it has gone since the folder was listed
         return
     if stat.S_ISREG(status.st_mode):
-        found.pictures[path] = Stamp(status.st_size, status.st_mtime_ns)
+        found.pictures[path] = Stamp(status.st_size, min(max(status.st_mtime_ns, -LATEST), LATEST))
     else:
         found.problems[path] = "is not a file"

@@ -24,7 +24,7 @@ def open_network(model: Model, infrared: bool) -> Network:
     try:
         network = Embedder(model.facts["architecture"], Extras.of(model.facts.get("extras", {})))
         network.restore(load_tensors(path)[0])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not fit {FACTS}: {error}") from None
     torch.set_num_threads(1)
     network.eval()

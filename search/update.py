@@ -22,6 +22,8 @@ from stages.parts.run.stage import InputError
 # need not embed it again.
 CHECKPOINT = 4096
 SECONDS = 30.0
+# How a problem begins that is not one of the file's bytes: such a picture is tried again.
+TRANSIENT = ("cannot be read", "is not here", "is behind a link")
 
 
 class Key(NamedTuple):
@@ -99,7 +101,7 @@ def _enter_root(manifest: Manifest, folder: Path, given: Mapping[str, str]) -> i
 def _refuse_nested(roots: Sequence[Root]) -> None:
     for one in roots:
         for other in roots:
-            if one is not other and f"{one.path}/".startswith(f"{other.path}/"):
+            if one is not other and Path(one.path).is_relative_to(other.path):
                 raise InputError(f"{one.path} lies in {other.path}, which is in the index too")
 
 
@@ -145,6 +147,7 @@ class _Run:
             stamp = Stamp(entry["size"], entry["mtime_ns"])
             current = self.found.get(key)
             is_same = current is not None and current.stamp == stamp
+            is_same &= not entry["problem"].startswith(TRANSIENT)
             if is_same or (current is None and not self._has_vanished(key)):
                 self.unreadable.append(entry)
                 seen.add(key)

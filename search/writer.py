@@ -4,16 +4,17 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from search.archive import (
     MANIFEST,
+    OURS,
     Archive,
     Manifest,
     Picture,
@@ -25,8 +26,6 @@ from stages.parts.run.files import whole_file, write_json
 from stages.parts.run.stage import InputError
 
 LOCK = "lock"
-# Files of an index, named in a manifest or not, and what a killed writer left of them.
-OURS = re.compile(r"\.?\d{6,}\..+")
 FEW = 8  # segments that are left alone
 SMALL = 1 << 16  # rows; larger segments are not merged with others
 COPIED = 1 << 14  # rows at a time
@@ -110,17 +109,17 @@ class Writer:
         """Write the pictures of some segments as one, by ascending ids."""
         table = np.concatenate([table for table, _ in parts])
         name = f"{self.new_name()}.rows.npy"
-        with whole_file(self.folder / name) as part:
-            shape = (len(table), parts[0][1].shape[1])
-            rows = open_memmap(part, "w+", np.float32, shape)
-            start = 0
+        header = {
+            "descr": dtype_to_descr(np.dtype(np.float32)),
+            "fortran_order": False,
+            "shape": (len(table), parts[0][1].shape[1]),
+        }
+        # Not through a memory map: on a full disk that would end the process without a word.
+        with whole_file(self.folder / name) as part, open(part, "wb") as opened:
+            write_array_header_1_0(opened, header)
             for own, stored in parts:
                 for first in range(0, len(own), COPIED):
-                    positions = own["position"][first : first + COPIED]
-                    rows[start : start + len(positions)] = stored[positions]
-                    start += len(positions)
-            rows.flush()
-            del rows
+                    opened.write(stored[own["position"][first : first + COPIED]].tobytes())
         table["position"] = np.arange(len(table))
         return Segment(name, self._save("pictures", table[np.argsort(table["id"])]))
 
@@ -173,7 +172,7 @@ def open_writer(folder: Path, model: dict[str, Any]) -> Iterator[Writer]:
         InputError: if another process writes, the folder holds something else, or the index was
             made with another model.
     """
-    if folder.is_dir() and not (folder / LOCK).exists() and any(folder.iterdir()):
+    if folder.is_dir() and not _is_index(os.listdir(folder)):
         raise InputError(f"{folder} is not an index and not empty; expected a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "ab") as lock:
@@ -190,6 +189,12 @@ def open_writer(folder: Path, model: dict[str, Any]) -> Iterator[Writer]:
         writer = Writer(folder, manifest)
         writer.delete_unnamed()
         yield writer
+
+
+def _is_index(names: Collection[str]) -> bool:
+    """Return whether a folder of these names is empty or an index, perhaps one just begun."""
+    is_begun = LOCK in names and all(name == LOCK or OURS.fullmatch(name) for name in names)
+    return not names or MANIFEST in names or is_begun
 
 
 def check_model(folder: Path, manifest: Manifest, model: dict[str, Any]) -> None:

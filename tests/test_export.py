@@ -315,6 +315,15 @@ def test_a_missing_file_is_one_line(place: None, name: str) -> None:
     assert "\n" not in str(end.value)
 
 
+@pytest.mark.parametrize("name", ["metrics/evaluate.json", "data/rankings/protocol.json"])
+@pytest.mark.parametrize("text", ["{}", "[]"])
+def test_figures_of_something_else_are_one_line(place: None, name: str, text: str) -> None:
+    Path(name).write_text(text)
+    with pytest.raises(SystemExit, match="is not what evaluate writes"):
+        tiny.run("export")
+    assert not Path("models/export").exists()
+
+
 def test_at_most_so_many_images_are_checked() -> None:
     rows = np.arange(10, 30)
     assert len(export.some_of(rows, 100)) == 20

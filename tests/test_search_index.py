@@ -152,6 +152,8 @@ def test_a_csv_goes_before_the_pattern(place: Workplace, tmp_path: Path) -> None
     ("words", "line"),
     [
         (["--pattern", "cam("], "is not a regular expression"),
+        (["--pattern", "(?P<camera>a{99999999999})"], "is not a regular expression"),
+        (["--infrared", f"{'(' * 3000}a{')' * 3000}"], "is not a regular expression"),
         (["--pattern", "cam"], "no group camera or time"),
         (["--pattern", r"(?P<time>cam)"], r"cam1/000000.png: time 'cam'; expected a number"),
         (["--infrared", "["], "--infrared '\\[' is not a regular expression"),
@@ -176,6 +178,7 @@ def test_wrong_rules_end_in_one_line(place: Workplace, words: list[str], line: s
         ("path,camera\na.png,1,2\n", "line 2: 3 cells; expected 2"),
         ("path,camera\n,1\n", "line 2: path is empty"),
         ('path,camera\na.png,"1\n', "expected a CSV"),
+        (f"path,camera\na.png,{'x' * 1000}\n", "line 2: 'x{20}'… is longer than 255 characters"),
         ("path,camera\na.png,\x1b[31m\n", "holds a control character"),
     ],
 )
@@ -267,3 +270,40 @@ def test_no_file_is_left_that_no_manifest_names(place: Workplace) -> None:
         place.update()
     named = archive(place).manifest.files() | {"manifest.json", "lock"}
     assert set(os.listdir(place.index)) == named
+
+
+def test_embed_leaves_the_csv_of_its_facts_alone(place: Workplace, tmp_path: Path) -> None:
+    table = tmp_path / "facts.csv"
+    table.write_text("path,camera\ncam1/000000.png,gate\n")
+    with pytest.raises(ValueError, match="the CSV of --table; give another name"):
+        place.run("embed", place.pictures, "--table", table, "--out", tmp_path / "facts.npy")
+    assert table.read_text() == "path,camera\ncam1/000000.png,gate\n"
+
+
+def test_a_loop_of_links_is_no_folder(place: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match="loop cannot be read"):
+        place.run("embed", tmp_path / "loop", "--out", tmp_path / "rows.npy")
+    with pytest.raises(ValueError, match="loop is not a folder"):
+        place.run("index", tmp_path / "loop")
+
+
+def test_what_could_not_be_read_is_tried_again(
+    place: Workplace, embedded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be allowed to read a file does not change its size or time."""
+    original = embedding.read_image
+
+    def refuse(path: Path, *size: int, upright: bool) -> object:
+        if path.name == "000000.png":
+            raise ValueError("cannot be read: Permission denied")
+        return original(path, *size, upright=upright)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "read_image", refuse)
+        place.update()
+    assert archive(place).count == 29
+    embedded.clear()
+    place.update()
+    assert embedded == ["cam1/000000.png"]
+    assert archive(place).count == 30

@@ -1,10 +1,12 @@
 """An index is whole at every moment: killed runs, two writers, readers beside a writer."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +46,10 @@ def place(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path, 60)
 
 
-def start(place: Workplace, *more: str) -> subprocess.Popen[str]:
+def start(place: Workplace, *more: str, code: str = SLOW) -> subprocess.Popen[str]:
     """The run, in a process of its own."""
     words = ["index", str(place.pictures), "--index", str(place.index), "--processes", "1"]
-    command = [sys.executable, "-c", SLOW, *words, "--model", str(place.model), *more]
+    command = [sys.executable, "-c", code, *words, "--model", str(place.model), *more]
     return subprocess.Popen(
         command,
         cwd=place.pictures.parent,
@@ -160,6 +162,79 @@ def test_a_folder_that_is_no_index_is_left_alone(place: Workplace, tmp_path: Pat
     assert [path.name for path in place.index.iterdir()] == ["000001.rows.npy"]
 
 
+@pytest.mark.parametrize("mine", ["000123.png", "notes.txt"])
+def test_a_foreign_file_beside_a_lock_is_left_alone(
+    place: Workplace, tmp_path: Path, mine: str
+) -> None:
+    """Other programs have files named `lock`, and pictures may be named by numbers alone."""
+    place.index = tmp_path / "mine"
+    place.index.mkdir()
+    (place.index / "lock").touch()
+    (place.index / mine).write_text("mine")
+    with pytest.raises(InputError, match="is not an index and not empty"):
+        place.update()
+    assert (place.index / mine).read_text() == "mine"
+
+
+def test_a_picture_that_came_into_the_folder_of_an_index_stays(place: Workplace) -> None:
+    place.update()
+    picture(0).save(place.index / "000123.png")
+    place.update()
+    assert (place.index / "000123.png").exists()
+
+
+def test_a_copy_of_an_index_needs_no_lock(place: Workplace) -> None:
+    """Some programs that copy leave empty files out."""
+    place.update()
+    (place.index / "lock").unlink()
+    place.update()
+    assert count(place) == 60
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1M", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+# A run whose disk has two pages left when it comes to merge segments.
+FULL = """if True:
+    import os, sys
+    import search
+    from search import embedding, update, writer
+    embedding.BATCH = update.CHECKPOINT = 30
+    merge = writer.Writer.merge
+    def fill(run):
+        disk = os.statvfs(run.folder)
+        with open(run.folder.parent / "fill", "wb") as opened:
+            os.posix_fallocate(opened.fileno(), 0, (disk.f_bavail - 2) * disk.f_bsize)
+        merge(run)
+    writer.Writer.merge = fill
+    from search.__main__ import main
+    try:
+        main(sys.argv[1:])
+    except OSError as error:
+        sys.exit(str(error))
+"""
+
+
+def test_a_full_disk_ends_in_one_line_when_segments_are_merged(disk: Path, tmp_path: Path) -> None:
+    """A process that writes through a memory map would be ended by SIGBUS."""
+    place = Workplace(tmp_path / "place", 300)
+    place.index = disk / "index"
+    with start(place, code=FULL) as process:
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert complaint.startswith("[Errno 28] No space left on device")
+    assert count(place) == 300
+
+
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
@@ -167,6 +242,7 @@ def test_a_folder_that_is_no_index_is_left_alone(place: Workplace, tmp_path: Pat
         ("manifest.json", "{}", "is not a manifest of format 1"),
         ("manifest.json", '{"format": 1}', "is damaged"),
         ("rows", "", "cannot be read"),
+        ("rows", "\x93NUMPY\x01\x00v\x00{'descr': '<f4',", "cannot be read"),
         ("pictures", None, "is missing"),
     ],
 )
@@ -178,10 +254,59 @@ def test_a_damaged_index_ends_in_one_line(
     if text is None:
         path.unlink()
     else:
-        path.write_text(text)
+        path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=line) as error:
         place.run("query", place.pictures / "cam1/000000.png")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("segments.0.rows", "../000001.rows.npy"),
+        ("segments.0.rows", 5),
+        ("unreadable", "/etc/passwd"),
+        ("roots.0.rules", []),
+        ("model", []),
+        ("next_id", "7"),
+        ("kind", None),
+    ],
+)
+def test_a_manifest_that_leads_elsewhere_is_refused(
+    place: Workplace, where: str, value: object
+) -> None:
+    place.update()
+    path = place.index / "manifest.json"
+    tree = json.loads(path.read_text())
+    *parents, name = where.split(".")
+    part = tree
+    for parent in parents:
+        part = part[int(parent) if parent.isdigit() else parent]
+    part[name] = value
+    path.write_text(json.dumps(tree))
+    for words in (["query", place.pictures / "cam1/000000.png"], ["index", place.pictures]):
+        with pytest.raises(InputError, match=r"manifest.json is damaged"):
+            place.run(*words)
+
+
+@pytest.mark.parametrize(("name", "value"), [("position", 60), ("position", -1), ("root", 1)])
+def test_a_table_that_leads_nowhere_is_refused(place: Workplace, name: str, value: int) -> None:
+    place.update()
+    path = next(place.index.glob("*.pictures.npy"))
+    table = np.load(path)
+    table[name][5] = value
+    np.save(path, table)
+    with pytest.raises(InputError, match="is not what was written"):
+        place.run("query", place.pictures / "cam1/000000.png")
+
+
+def test_a_damaged_list_of_the_unreadable_is_refused(place: Workplace) -> None:
+    (place.pictures / "broken.png").write_text("broken")
+    place.update()
+    path = next(place.index.glob("*.unreadable.json"))
+    path.write_text(path.read_text().replace("mtime_ns", "mtime"))
+    with pytest.raises(InputError, match=r"unreadable.json is damaged"):
+        place.update()
 
 
 def test_a_writer_starts_with_what_is_complete(place: Workplace) -> None:
@@ -214,6 +339,15 @@ def test_bad_input_is_one_line_of_the_command(place: Workplace) -> None:
     done = run("index", str(place.pictures), "--index", "place")
     assert (done.returncode, done.stderr) == (0, "")  # no bar where no terminal is
     assert done.stdout == "place: 60 pictures: 60 new, 0 changed, 0 gone\n"
+
+    closed = f"'{sys.executable}' -m search query {place.pictures}/cam1/000000.png --index place"
+    done = subprocess.run(
+        ["sh", "-c", f"{closed} --model {place.model} >&- 2>&-"],
+        cwd=place.pictures.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0
 
     reader, writer = os.pipe()
     os.close(reader)  # as `… | head` that has ended

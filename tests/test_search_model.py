@@ -103,9 +103,15 @@ def test_pytorch_gives_the_rows_of_its_own_network(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(normalize(torch.from_numpy(images).permute(0, 3, 1, 2)))
     np.testing.assert_allclose(rows, expected.numpy(), atol=1e-6)
-    change(tmp_path, "architecture", "resnet18")
-    with pytest.raises(InputError, match=r"network.safetensors does not fit model.json"):
-        Embedder(open_model(tmp_path), "torch").check()
+    for name, value in (("architecture", "resnet18"), ("architecture", []), ("extras", 5)):
+        before = json.loads((tmp_path / "model.json").read_text())[name]
+        change(tmp_path, name, value)
+        with pytest.raises(InputError, match=r"network.safetensors does not fit model.json"):
+            Embedder(open_model(tmp_path), "torch").check()
+        change(tmp_path, name, before)
+    change(tmp_path, "models_int8", facts["models"])
+    with pytest.raises(InputError, match="--int8 names networks of ONNX"):
+        Embedder(open_model(tmp_path, int8=True), "torch").check()
 
 
 def test_the_search_imports_no_package_for_training() -> None:

@@ -1,5 +1,6 @@
 """The page of ranked lists: self-contained, and whole on a screen and on a phone."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_the_same_answer_gives_the_same_page(place: Workplace, page: Path, tmp_p
     queries = [place.pictures / "cam2/000001.png", place.pictures / f"{'long' * 50}.png"]
     place.run("query", *queries, "--top", 50, "--html", tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_names_that_are_not_utf8_are_shown(place: Workplace, tmp_path: Path) -> None:
+    """Those of the query and of the folder; within a folder they are refused."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    picture(300).save(folder / "a.png")
+    main(["index", *map(str, (folder, "--model", place.model, "--index", tmp_path / "index"))])
+    query = tmp_path / os.fsdecode(b"q\xfe.png")
+    picture(300).save(query)
+    out = tmp_path / "page.html"
+    words = ["--model", place.model, "--index", tmp_path / "index", "--html", out]
+    main(["query", *map(str, (query, *words))])
+    text = out.read_text(encoding="utf-8")
+    assert r"q\xfe.png" in text
+    assert r"\xff/a.png" in text
 
 
 @pytest.fixture(scope="module")

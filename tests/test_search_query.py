@@ -228,6 +228,33 @@ def test_an_index_is_made_anew_when_much_has_left_or_come(place: Workplace) -> N
     assert made() == 160
 
 
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+@pytest.mark.parametrize("name", ["*.faiss", "*.ids.npy"])
+def test_a_damaged_approximate_index_costs_no_row(kind: str, name: str, place: Workplace) -> None:
+    place.update("--kind", kind)
+    path = next(place.index.glob(name))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=f"index with --kind flat, then with --kind {kind}"):
+        place.run("query", place.pictures / "cam1/000000.png")
+    place.update("--kind", "flat")
+    place.update("--kind", kind)
+    assert open_lookup(place.index).archive.count == 300
+
+
+@pytest.mark.parametrize("kind", ["hnsw", pytest.param("lance", marks=needs_lance)])
+def test_a_full_disk_ends_in_one_line_when_an_index_is_written(
+    kind: str, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("Error in f at f.cpp:1: Error: 'r' failed: No space left on device")
+
+    of_lance = "lancedb.table.LanceTable.add"
+    monkeypatch.setattr(of_lance if kind == "lance" else "faiss.write_index", fail)
+    with pytest.raises((OSError, InputError), match="No space left on device"):
+        place.update("--kind", kind)
+    assert open_lookup(place.index).archive.count == 300
+
+
 def test_few_pictures_are_searched_exactly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -181,6 +181,14 @@ def test_pictures_behind_a_closed_door_stay(
     assert "cam2/000001.png" in paths(place)
 
 
+def test_a_wrong_clock_is_no_obstacle(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nanoseconds since 1970 are beyond 64 bits from 2262 on."""
+    os.utime(place.pictures / "cam1/000000.png", (2**34, 2**34))
+    place.update()
+    place.update()
+    assert "36 pictures: 0 new, 0 changed" in capsys.readouterr().out
+
+
 def test_a_scan_lists_pictures_in_the_order_of_their_paths(place: Workplace) -> None:
     listed = list(scan(place.pictures).pictures)
     assert listed == sorted(listed)

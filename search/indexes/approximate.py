@@ -10,6 +10,7 @@ import numpy as np
 from search.indexes.flat import contains
 from search.indexes.protocol import Neighbors, merged, no_neighbors
 from stages.parts.run.files import whole_file
+from stages.parts.run.stage import InputError
 
 LINKS = 32  # of a row in the graph of HNSW, on each side
 CONSTRUCTION = 80  # candidates for them
@@ -59,13 +60,24 @@ class Approximate:
 
     @classmethod
     def load(cls, kind: str, folder: Path, state: dict[str, Any]) -> "Approximate":
-        """Return the index that `save` wrote; FileNotFoundError if a file is missing."""
-        path = folder / state["file"]
-        if not path.is_file():  # faiss's own error has no type
-            raise FileNotFoundError(ENOENT, "is missing", str(path))
-        index = faiss.read_index(str(path))
-        ids = np.load(folder / state["ids"], allow_pickle=False)
-        return cls(kind, index, ids, state["effort"])
+        """Return the index that `save` wrote.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            InputError: if a file is not what was written.
+        """
+        remedy = f"index with --kind flat, then with --kind {kind}, which embeds nothing"
+        try:
+            path = folder / state["file"]
+            if not path.is_file():  # faiss's own error has no type
+                raise FileNotFoundError(ENOENT, "is missing", str(path))
+            index = faiss.read_index(str(path))
+            ids = np.load(folder / state["ids"], allow_pickle=False)
+            return cls(kind, index, ids, state["effort"])
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise InputError(f"{folder} is damaged: {_reason(error)}; {remedy}") from None
 
     @property
     def total(self) -> int:
@@ -117,7 +129,15 @@ class Approximate:
         """Write the index to `folder`; return the names of its files."""
         state = {"file": f"{name}.faiss", "ids": f"{name}.ids.npy", "effort": self.effort}
         with whole_file(folder / f"{name}.faiss") as part:
-            faiss.write_index(self._index, str(part))
+            try:
+                faiss.write_index(self._index, str(part))
+            except RuntimeError as error:  # of a full disk
+                raise OSError(_reason(error)) from None
         with whole_file(folder / f"{name}.ids.npy") as part:
             np.save(part, self._ids, allow_pickle=False)
         return state
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, of faiss's without the function and the file of its source."""
+    return str(error).rpartition("Error: ")[2]

@@ -3,6 +3,8 @@
 The package is optional, so this module is imported where an index of its kind is opened.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import ENOENT
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,16 @@ except ImportError:
     line = "lancedb is not installed; requirements-search.txt says how"
     raise InputError(line) from None
 
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Give LanceDB's errors, of a full disk or a damaged table, a type that ends in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(f"LanceDB: {error}") from None
+
+
 NAMED = 10_000  # ids in a condition that deletes
 
 
@@ -34,6 +46,7 @@ class Lance:
         self._file = file
 
     @classmethod
+    @_in_one_line()
     def new(cls, folder: Path, name: str, dimensions: int) -> "Lance":
         """Return an empty table in the folder."""
         row = pyarrow.list_(pyarrow.float32(), dimensions)
@@ -42,6 +55,7 @@ class Lance:
         return cls(table, f"{name}.lance")
 
     @classmethod
+    @_in_one_line()
     def load(cls, folder: Path, state: dict[str, Any], writes: bool) -> "Lance":
         """Return the table in the version of `state`; whoever `writes` makes it the last one."""
         if not (folder / state["file"]).is_dir():
@@ -53,22 +67,26 @@ class Lance:
                 table.restore()
         return cls(table, state["file"])
 
+    @_in_one_line()
     def ids(self) -> np.ndarray:
         """Return the ids of all rows, ascending."""
         column = self._table.search().select(["id"]).to_arrow()["id"]
         return np.sort(column.to_numpy().astype(np.int64))
 
+    @_in_one_line()
     def add(self, ids: np.ndarray, rows: np.ndarray) -> None:
         """Add rows (N, D) under ids (N,)."""
         values = pyarrow.array(np.ascontiguousarray(rows).reshape(-1))
         column = pyarrow.FixedSizeListArray.from_arrays(values, rows.shape[1])
         self._table.add(pyarrow.table({"id": pyarrow.array(ids), "row": column}))
 
+    @_in_one_line()
     def remove(self, ids: np.ndarray) -> None:
         """Delete the rows with these ids."""
         for start in range(0, len(ids), NAMED):
             self._table.delete(_one_of(ids[start : start + NAMED]))
 
+    @_in_one_line()
     def search(
         self, queries: np.ndarray, count: int, allowed: np.ndarray | None = None
     ) -> Neighbors:

@@ -96,7 +96,7 @@ def main() -> None:
                 model |= write_8_bits(folder, files, test)
             model["sha256"] = hashes(folder)
             write_text(folder / "model.json", json.dumps(model, indent=2, sort_keys=True) + "\n")
-            write_text(folder / "README.md", card(model, figures))
+            write_text(folder / "README.md", filled_card(model, figures))
         message(f"export: {FOLDER} is written; {FOLDER / 'README.md'} says what it is for")
 
 
@@ -183,6 +183,15 @@ def mean_precision(files: Files, test: TestSet) -> dict[str, float]:
     values = embed_onnx(files, test.store, test.rows, settings.batch, threads, settings.flip)
     embeddings = Embeddings(test.rows, values, CPU)
     return mean_precisions(test.protocol, test.table, embeddings, settings)
+
+
+def filled_card(model: dict[str, Any], figures: Figures) -> str:
+    """Return the card; InputError if the figures are not those that `evaluate` writes."""
+    try:
+        return card(model, figures)
+    except (KeyError, TypeError) as error:
+        line = f"{METRICS} or {PROTOCOL} is not what evaluate writes: {error}; run dvc repro"
+        raise InputError(line) from None
 
 
 def some_of(rows: np.ndarray, count: int) -> np.ndarray:
