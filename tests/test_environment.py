@@ -336,6 +336,15 @@ def test_two_processes_that_save_the_same_file_do_not_meet(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"state", "text"}
 
 
+def test_what_is_written_leaves_no_file_open(tmp_path: Path) -> None:
+    """A training writes a checkpoint in each of thousands of epochs."""
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with whole_folder(tmp_path / "a") as part:
+            (part / "x").write_text("1")
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_what_a_process_writes_now_is_not_taken_for_what_a_killed_one_left(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "a[1]") as part:
         remove_parts(tmp_path / "a[1]")

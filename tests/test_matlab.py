@@ -45,10 +45,11 @@ def assert_equal(found: np.ndarray, expected: np.ndarray) -> None:
         np.arange(6, dtype=np.int16).reshape(2, 3),
         np.arange(24.0).reshape(2, 3, 4),
         np.array([[7]], dtype=np.uint64),
+        np.array([[-70000]], dtype=np.int32),  # whose type and size share four bytes
         np.empty((0, 3), dtype=np.float32),
         cells(),
     ],
-    ids=["int16", "float64", "uint64", "empty", "cells"],
+    ids=["int16", "float64", "uint64", "int32", "empty", "cells"],
 )
 def test_values_are_those_of_scipy(tmp_path: Path, value: np.ndarray, compressed: bool) -> None:
     path = tmp_path / "a.mat"

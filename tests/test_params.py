@@ -191,6 +191,7 @@ TOGETHER = [
     ({"spcl.batch": 4}, "spcl.batch: 4 images may all be of one label (spcl.instances: 4)"),
     ({"spcl.radius": 0.99}, "spcl.radius: 0.99 ± 0.02 (spcl.radius_gap) is not between 0 and 1"),
     ({"spcl.radius": 0.01}, "spcl.radius: 0.01 ± 0.02"),
+    ({"spcl.radius": 0.02}, "spcl.radius: 0.02 ± 0.02"),
     (
         {"spcl.statistics_group": 5},
         "spcl.batch: 32 images do not divide into groups of 5 (spcl.statistics_group)",

@@ -153,6 +153,24 @@ def test_by_default_a_stage_is_one_process(monkeypatch: pytest.MonkeyPatch) -> N
     assert seen == [os.getpid()]
 
 
+def test_what_ends_one_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of another process is one line; an error of its own is left as it is."""
+    waited: list[float] = []
+    monkeypatch.setattr(processes.time, "sleep", waited.append)
+
+    def lost() -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+
+    def broken() -> None:
+        raise RuntimeError("sizes do not match")
+
+    with pytest.raises(InputError, match="another process has ended: "):
+        processes._run_one(lost)
+    assert waited == [processes.PATIENCE]
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        processes._run_one(broken)
+
+
 # Whole stages
 
 

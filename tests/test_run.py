@@ -289,8 +289,13 @@ def test_a_process_waits_until_a_gpu_is_free(threads, asks_for_a_free_gpu, monke
         for other in others:
             other.kill()
             other.wait()
-    assert len(waited) == 2
+    assert waited == [1, 1]  # seconds
     assert capsys.readouterr().out == "waiting for a free GPU: other processes hold all 2\n"
+
+
+def test_nobody_else_may_hold_our_gpus(threads, asks_for_a_free_gpu):
+    assert device("cuda") == torch.device("cuda:0")
+    assert devices.LOCKS.stat().st_mode & 0o777 == 0o700
 
 
 def test_another_choice_of_a_gpu_is_refused(threads, kernels, monkeypatch):
@@ -311,7 +316,8 @@ def test_a_state_of_the_cpu_is_not_one_of_a_gpu(monkeypatch):
     """Both were asked for by `auto`."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     cpu, gpu = (
-        parameters([resolved(section("auto"), torch.device(name))]) for name in ("cpu", "cuda:1")
+        parameters([resolved(section("auto"), torch.device(name))], seed=0)
+        for name in ("cpu", "cuda:1")
     )
     assert fingerprint(cpu, []) != fingerprint(gpu, [])
     Checkpoint("train", fingerprint(cpu, []), cpu).save({}, {})

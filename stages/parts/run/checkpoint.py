@@ -19,7 +19,7 @@ from stages.parts.run.tensors import load_facts, load_tensors, save_tensors
 CHECKPOINTS = ROOT / ".ckpt"
 
 
-def parameters(settings: Iterable[Any], seed: int = 0) -> dict[str, Any]:
+def parameters(settings: Iterable[Any], seed: int) -> dict[str, Any]:
     """Return the settings (dataclasses) and the seed as people name them, `train.epochs: 14`."""
     flat = {"seed": seed}
     for item in settings:
