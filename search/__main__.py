@@ -1,7 +1,7 @@
 """Index folders of pictures, search them with a picture, embed them.
 
-Each command reads the model in models/export, which the stage `export` writes; `--model` names
-another folder. docs/search.md shows all of this at work.
+Each command but `forget` reads the model in models/export, which the stage `export` writes;
+`--model` names another folder. docs/search.md shows all of this at work.
 """
 
 import argparse
@@ -18,13 +18,14 @@ from search.archive import Archive
 from search.build import DEPTH, FAISS, FEWEST, KINDS, update_index
 from search.embedding import Embedder
 from search.facts import Moment, moment
+from search.forget import forget as forget_folders
 from search.lookup import Filter, open_lookup
 from search.model import Model, open_model
 from search.page import write_page
 from search.runtime import RUNTIMES
 from search.show import Answer, as_json, as_text
 from search.update import Changes, update
-from search.writer import check_model, open_writer
+from search.writer import Writer, check_model, open_writer
 from stages.parts.run.console import busy, end_without_reader, message
 from stages.parts.run.stage import EXPECTED, InputError
 from stages.prepare.decode import read_image
@@ -37,7 +38,7 @@ SHOWN = 20  # pictures that could not be read
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for. Return the exit code."""
     options = _parser().parse_args(arguments)
-    commands = {"index": index, "query": query, "embed": embed}
+    commands = {"index": index, "forget": forget, "query": query, "embed": embed}
     commands[options.command](options)
     return 0
 
@@ -49,19 +50,19 @@ def index(options: argparse.Namespace) -> None:
     with open_writer(options.index, embedder.model.identity) as writer:
         changes = update(writer, options.folders, given, embedder, options.processes)
         _print_problems(changes.problems)
-        with busy("arranging the index"):
-            writer.merge()
-            kind = options.kind or writer.manifest.kind
-            recall = update_index(writer, kind)
-            writer.publish()
-        message(_summary(options.index, writer.archive(), changes))
-        if recall is not None:
-            message(
-                f"{kind}: recall@{DEPTH} {recall.value:.3f} against exact search, "
-                f"measured with {recall.queries} of its pictures (effort {recall.effort})"
-            )
-        elif kind in FAISS and writer.manifest.index is None:
-            message(f"{kind}: fewer than {FEWEST:,} pictures are searched exactly")
+        remarks = _publish(writer, options.kind or writer.manifest.kind)
+        for line in (_summary(options.index, writer.archive(), changes), *remarks):
+            message(line)
+
+
+def forget(options: argparse.Namespace) -> None:
+    """Take folders out of an index, whether they still exist or not. No model is needed."""
+    with open_writer(options.index, None) as writer:
+        count = forget_folders(writer, options.folders)
+        remarks = _publish(writer, writer.manifest.kind)
+        summary = f"{options.index}: {writer.archive().count:,} pictures: {count:,} forgotten"
+        for line in (summary, *remarks):
+            message(line)
 
 
 def query(options: argparse.Namespace) -> None:
@@ -96,6 +97,21 @@ def embed(options: argparse.Namespace) -> None:
     rows_out.write(out, result)
     count, dimensions = result.rows.shape
     message(f"{out}: {count:,} rows of {dimensions}; {table}: their pictures")
+
+
+def _publish(writer: Writer, kind: str) -> list[str]:
+    """Bring the index of the kind up to date, publish all; return what is to be said of it."""
+    with busy("arranging the index"):
+        writer.merge()
+        recall = update_index(writer, kind)
+        writer.publish()
+    if recall is not None:
+        value = f"recall@{DEPTH} {recall.value:.3f} against exact search"
+        measured = f"measured with {recall.queries} of its pictures (effort {recall.effort})"
+        return [f"{kind}: {value}, {measured}"]
+    if kind in FAISS and writer.manifest.index is None:
+        return [f"{kind}: fewer than {FEWEST:,} pictures are searched exactly"]
+    return []
 
 
 def _embedder(options: argparse.Namespace) -> Embedder:
@@ -162,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_index(commands.add_parser("index", help="bring an index up to date with folders"))
+    _add_forget(commands.add_parser("forget", help="take folders and their rows out of an index"))
     _add_query(commands.add_parser("query", help="print the most similar pictures of an index"))
     _add_embed(commands.add_parser("embed", help="write the embeddings of a folder as an array"))
     return parser
@@ -175,6 +192,12 @@ def _add_index(options: argparse.ArgumentParser) -> None:
     _add_rules(options)
     _add_model(options)
     _add_processes(options)
+
+
+def _add_forget(options: argparse.ArgumentParser) -> None:
+    text = "as it was indexed; it need not exist any more"
+    options.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help=text)
+    options.add_argument("--index", type=Path, required=True, metavar="PATH", help="its folder")
 
 
 def _add_query(options: argparse.ArgumentParser) -> None:

@@ -102,7 +102,8 @@ def _refuse_nested(roots: Sequence[Root]) -> None:
     for one in roots:
         for other in roots:
             if one is not other and Path(one.path).is_relative_to(other.path):
-                raise InputError(f"{one.path} lies in {other.path}, which is in the index too")
+                line = f"{one.path} lies in {other.path}, which is in the index too"
+                raise InputError(f"{line}; `forget` takes one of them out of it")
 
 
 def _look(
