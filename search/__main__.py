@@ -15,7 +15,7 @@ import numpy as np
 
 from search import rows_out
 from search.archive import Archive
-from search.build import DEPTH, FAISS, FEWEST, KINDS, update_index
+from search.build import DEPTH, FAISS, FEWEST, KINDS, check_kind, update_index
 from search.embedding import Embedder
 from search.facts import Moment, moment
 from search.forget import forget as forget_folders
@@ -48,9 +48,11 @@ def index(options: argparse.Namespace) -> None:
     embedder = _embedder(options)
     given = _given_rules(options)
     with open_writer(options.index, embedder.model.identity) as writer:
+        kind = options.kind or writer.manifest.kind
+        check_kind(kind)
         changes = update(writer, options.folders, given, embedder, options.processes)
         _print_problems(changes.problems)
-        remarks = _publish(writer, options.kind or writer.manifest.kind)
+        remarks = _publish(writer, kind)
         for line in (_summary(options.index, writer.archive(), changes), *remarks):
             message(line)
 

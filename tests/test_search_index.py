@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from search import update as updating
 from search.archive import Archive, open_state, pictures_of
 from search.embedding import Embedder, File
 from search.model import open_model
+from stages.parts.run.stage import InputError
 from tests.search_model import PATTERN, Workplace, picture, write_model, write_pictures
 
 
@@ -190,6 +192,40 @@ def test_a_wrong_csv_ends_in_one_line(
     with pytest.raises(ValueError, match=line) as error:
         place.update("--table", table)
     assert "\n" not in str(error.value)
+
+
+def test_a_kind_whose_package_is_missing_is_refused_before_anything_is_embedded(
+    place: Workplace, embedded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    monkeypatch.delitem(sys.modules, "search.indexes.lance", raising=False)
+    with pytest.raises(InputError, match="lancedb is not installed"):
+        place.update("--kind", "lance")
+    place.update()
+    embedded.clear()
+
+    manifest = place.index / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"flat"', '"lance"'))
+    write_pictures(place.pictures, 1, first=30)
+    with pytest.raises(InputError, match="lancedb is not installed"):
+        place.update()
+    assert embedded == []
+    place.update("--kind", "flat")
+    assert embedded == ["cam1/000030.png"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "package", "line"),
+    [("onnx", "onnxruntime", "onnxruntime is not installed"), ("torch", "torch", "needs PyTorch")],
+)
+def test_a_missing_runtime_ends_in_one_line(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, runtime: str, package: str, line: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "search.torch_runtime", raising=False)
+    with pytest.raises(InputError, match=line):
+        place.update("--runtime", runtime)
+    assert not place.index.exists()
 
 
 def test_two_streams_embed_infrared_pictures_by_their_own_network(
