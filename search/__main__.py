@@ -16,7 +16,7 @@ import numpy as np
 from search import rows_out
 from search.archive import Archive
 from search.build import DEPTH, FAISS, FEWEST, KINDS, check_kind, update_index
-from search.embedding import Embedder
+from search.embedding import NOT_FINITE, Embedder
 from search.facts import Moment, moment
 from search.forget import forget as forget_folders
 from search.lookup import Filter, open_lookup
@@ -130,7 +130,10 @@ def _query_row(embedder: Embedder, path: Path, is_visible: bool) -> np.ndarray:
         image = read_image(path, model.height, model.width, upright=True)
     except ValueError as error:
         raise InputError(f"{path} {error}") from None
-    return embedder.rows(image.pixels[None], infrared=not is_visible)
+    row = embedder.rows(image.pixels[None], infrared=not is_visible)
+    if not np.isfinite(row).all():
+        raise InputError(f"{path} {NOT_FINITE}")
+    return row
 
 
 def _given_rules(options: argparse.Namespace) -> dict[str, str]:

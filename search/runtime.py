@@ -34,7 +34,8 @@ def open_network(model: Model, runtime: str, infrared: bool) -> Network:
         rows = network(images)
         if model.flip:
             rows = rows + network(np.ascontiguousarray(images[..., ::-1]))
-            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            with np.errstate(invalid="ignore"):  # whoever embeds looks for rows that are not finite
+                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
 
     return embed
