@@ -150,6 +150,28 @@ def test_a_csv_goes_before_the_pattern(place: Workplace, tmp_path: Path) -> None
     assert facts["cam2/000001.png"][:2] == ("2", "000001")
 
 
+def test_rules_that_fit_no_picture_are_listed(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "facts.csv"
+    table.write_text("path,camera\ncam1/000000.png,gate\ncam1/0.png,gate\nCam2/000001.png,x\n")
+    rules = ["--pattern", r"camera(?P<camera>\d)", "--infrared", "night", "--table", table]
+    lines = [
+        r"--pattern 'camera(?P<camera>\\d)' is found in none of 30 paths, e.g. cam1/000000.png",
+        "--infrared 'night' is found in none of 30 paths, e.g. cam1/000000.png",
+        f"{table}: 2 of 3 lines name no picture, e.g. cam1/0.png",
+    ]
+    for run in (
+        lambda: place.update(*rules),
+        lambda: place.run("embed", place.pictures, "--out", tmp_path / "rows.npy", *rules),
+    ):
+        run()
+        said = capsys.readouterr().out.splitlines()
+        assert said[:3] == [f"{place.pictures}: {line}" for line in lines]
+    place.update("--pattern", PATTERN, "--infrared", "cam3", "--table", "")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
