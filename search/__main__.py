@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from search import rows_out
 from search.archive import Archive
 from search.build import DEPTH, FAISS, FEWEST, KINDS, check_kind, update_index
 from search.embedding import NOT_FINITE, Embedder
-from search.facts import Moment, moment
+from search.facts import Moment, as_names, moment, names_of
 from search.forget import forget as forget_folders
 from search.lookup import Filter, open_lookup
 from search.model import Model, open_model
@@ -72,7 +73,7 @@ def query(options: argparse.Namespace) -> None:
     model = open_model(options.model, options.int8)
     lookup = open_lookup(options.index)
     check_model(options.index, lookup.archive.manifest, model.identity)
-    chosen = Filter(options.camera, options.not_camera, options.start, options.end)
+    chosen = Filter(tuple(options.camera), tuple(options.not_camera), options.start, options.end)
     embedder = Embedder(model, options.runtime)
     rows = np.concatenate([_query_row(embedder, path, options.visible) for path in options.images])
     found = lookup.find(rows, options.top, chosen)
@@ -169,7 +170,7 @@ def _in_words(options: argparse.Namespace) -> str:
         ("not camera", options.not_camera),
     ):
         if option:
-            words.append(f"{name} {', '.join(option)}")
+            words.append(f"{name} {as_names(option)}")
     if options.start or options.end:
         words.append("within the time that was asked for")
     return f" ({'; '.join(words)})" if words else ""
@@ -210,11 +211,10 @@ def _add_query(options: argparse.ArgumentParser) -> None:
     options.add_argument("--index", type=Path, required=True, metavar="PATH", help="its folder")
     options.add_argument("--top", type=_count, default=20, help="length of a list; default 20")
     options.add_argument("--visible", action="store_true", help="the images are not infrared")
-    cameras = "only these cameras, with commas between them"
-    options.add_argument("--camera", type=_names, default=(), metavar="NAMES", help=cameras)
-    options.add_argument(
-        "--not-camera", type=_names, default=(), metavar="NAMES", help="all but these cameras"
-    )
+    names: dict[str, Any] = {"action": "extend", "type": _names, "default": [], "metavar": "NAMES"}
+    cameras = "only these cameras, with commas between them; quotes around a name with a comma"
+    options.add_argument("--camera", **names, help=cameras)
+    options.add_argument("--not-camera", **names, help="all but these cameras")
     times = "a number or a date, as the index has them"
     options.add_argument("--from", dest="start", type=_moment, metavar="TIME", help=times)
     options.add_argument("--to", dest="end", type=_moment, metavar="TIME", help=times)
@@ -259,10 +259,10 @@ def _count(text: str) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names no camera")
-    return names
+    try:
+        return names_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _moment(text: str) -> Moment | None:

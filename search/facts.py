@@ -3,7 +3,7 @@
 import csv
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,38 @@ class Moment(NamedTuple):
 
     value: float
     is_date: bool
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names in a line of a CSV: commas between them, quotes around one with a comma.
+
+    Raises:
+        ValueError: if there is none, or a quote is not closed.
+
+    >>> names_of('gate, "yard, north"')
+    ('gate', 'yard, north')
+    """
+    try:
+        cells = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"{text!r}: {error}; expected names with commas between them") from None
+    names = tuple(cell.strip() for cell in cells if cell.strip())
+    if not names:
+        raise ValueError(f"{text!r} names no camera")
+    return names
+
+
+def as_names(names: Iterable[str]) -> str:
+    """Return names as `names_of` reads them.
+
+    >>> as_names(["gate", "yard, north"])
+    'gate, "yard, north"'
+    """
+    cells = []
+    for name in names:
+        quoted = '"{}"'.format(name.replace('"', '""'))
+        cells.append(quoted if "," in name or name.startswith('"') else name)
+    return ", ".join(cells)
 
 
 class Line(NamedTuple):
