@@ -13,5 +13,12 @@ It reads the folder that the stage `export` writes (`models/export`) and runs wi
                                   forget ─┘
 """
 
+import signal
+import sys
+
+if sys.argv[0] == "-m":  # `python -m search` is about to run
+    # Ctrl-C ends it without a traceback until `stages` has set its own way.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 # Before numpy and faiss are imported: it chooses their kernels, see stages/parts/run/numerics.py.
 import stages  # noqa: F401
