@@ -1,7 +1,7 @@
 """Index folders of pictures, search them with a picture, embed them.
 
-Each command reads the model in models/export, which the stage `export` writes; `--model` names
-another folder. docs/search.md shows all of this at work.
+Each command but `forget` reads the model in models/export, which the stage `export` writes;
+`--model` names another folder. docs/search.md shows all of this at work.
 """
 
 import argparse
@@ -10,21 +10,23 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from search import rows_out
 from search.archive import Archive
-from search.build import DEPTH, FAISS, FEWEST, KINDS, update_index
-from search.embedding import Embedder
-from search.facts import Moment, moment
+from search.build import DEPTH, FAISS, FEWEST, KINDS, check_kind, update_index
+from search.embedding import NOT_FINITE, Embedder
+from search.facts import Moment, as_names, moment, names_of
+from search.forget import forget as forget_folders
 from search.lookup import Filter, open_lookup
 from search.model import Model, open_model
 from search.page import write_page
 from search.runtime import RUNTIMES
 from search.show import Answer, as_json, as_text
 from search.update import Changes, update
-from search.writer import check_model, open_writer
+from search.writer import Writer, check_model, open_writer
 from stages.parts.run.console import busy, end_without_reader, message
 from stages.parts.run.stage import EXPECTED, InputError
 from stages.prepare.decode import read_image
@@ -37,7 +39,7 @@ SHOWN = 20  # pictures that could not be read
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for. Return the exit code."""
     options = _parser().parse_args(arguments)
-    commands = {"index": index, "query": query, "embed": embed}
+    commands = {"index": index, "forget": forget, "query": query, "embed": embed}
     commands[options.command](options)
     return 0
 
@@ -47,21 +49,23 @@ def index(options: argparse.Namespace) -> None:
     embedder = _embedder(options)
     given = _given_rules(options)
     with open_writer(options.index, embedder.model.identity) as writer:
+        kind = options.kind or writer.manifest.kind
+        check_kind(kind)
         changes = update(writer, options.folders, given, embedder, options.processes)
         _print_problems(changes.problems)
-        with busy("arranging the index"):
-            writer.merge()
-            kind = options.kind or writer.manifest.kind
-            recall = update_index(writer, kind)
-            writer.publish()
-        message(_summary(options.index, writer.archive(), changes))
-        if recall is not None:
-            message(
-                f"{kind}: recall@{DEPTH} {recall.value:.3f} against exact search, "
-                f"measured with {recall.queries} of its pictures (effort {recall.effort})"
-            )
-        elif kind in FAISS and writer.manifest.index is None:
-            message(f"{kind}: fewer than {FEWEST:,} pictures are searched exactly")
+        remarks = _publish(writer, kind)
+        for line in (_summary(options.index, writer.archive(), changes), *remarks):
+            message(line)
+
+
+def forget(options: argparse.Namespace) -> None:
+    """Take folders out of an index, whether they still exist or not. No model is needed."""
+    with open_writer(options.index, None) as writer:
+        count = forget_folders(writer, options.folders)
+        remarks = _publish(writer, writer.manifest.kind)
+        summary = f"{options.index}: {writer.archive().count:,} pictures: {count:,} forgotten"
+        for line in (summary, *remarks):
+            message(line)
 
 
 def query(options: argparse.Namespace) -> None:
@@ -69,7 +73,7 @@ def query(options: argparse.Namespace) -> None:
     model = open_model(options.model, options.int8)
     lookup = open_lookup(options.index)
     check_model(options.index, lookup.archive.manifest, model.identity)
-    chosen = Filter(options.camera, options.not_camera, options.start, options.end)
+    chosen = Filter(tuple(options.camera), tuple(options.not_camera), options.start, options.end)
     embedder = Embedder(model, options.runtime)
     rows = np.concatenate([_query_row(embedder, path, options.visible) for path in options.images])
     found = lookup.find(rows, options.top, chosen)
@@ -98,6 +102,21 @@ def embed(options: argparse.Namespace) -> None:
     message(f"{out}: {count:,} rows of {dimensions}; {table}: their pictures")
 
 
+def _publish(writer: Writer, kind: str) -> list[str]:
+    """Bring the index of the kind up to date, publish all; return what is to be said of it."""
+    with busy("arranging the index"):
+        writer.merge()
+        recall = update_index(writer, kind)
+        writer.publish()
+    if recall is not None:
+        value = f"recall@{DEPTH} {recall.value:.3f} against exact search"
+        measured = f"measured with {recall.queries} of its pictures (effort {recall.effort})"
+        return [f"{kind}: {value}, {measured}"]
+    if kind in FAISS and writer.manifest.index is None:
+        return [f"{kind}: fewer than {FEWEST:,} pictures are searched exactly"]
+    return []
+
+
 def _embedder(options: argparse.Namespace) -> Embedder:
     model: Model = open_model(options.model, options.int8)
     embedder = Embedder(model, options.runtime)
@@ -112,7 +131,10 @@ def _query_row(embedder: Embedder, path: Path, is_visible: bool) -> np.ndarray:
         image = read_image(path, model.height, model.width, upright=True)
     except ValueError as error:
         raise InputError(f"{path} {error}") from None
-    return embedder.rows(image.pixels[None], infrared=not is_visible)
+    row = embedder.rows(image.pixels[None], infrared=not is_visible)
+    if not np.isfinite(row).all():
+        raise InputError(f"{path} {NOT_FINITE}")
+    return row
 
 
 def _given_rules(options: argparse.Namespace) -> dict[str, str]:
@@ -148,7 +170,7 @@ def _in_words(options: argparse.Namespace) -> str:
         ("not camera", options.not_camera),
     ):
         if option:
-            words.append(f"{name} {', '.join(option)}")
+            words.append(f"{name} {as_names(option)}")
     if options.start or options.end:
         words.append("within the time that was asked for")
     return f" ({'; '.join(words)})" if words else ""
@@ -162,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_index(commands.add_parser("index", help="bring an index up to date with folders"))
+    _add_forget(commands.add_parser("forget", help="take folders and their rows out of an index"))
     _add_query(commands.add_parser("query", help="print the most similar pictures of an index"))
     _add_embed(commands.add_parser("embed", help="write the embeddings of a folder as an array"))
     return parser
@@ -177,16 +200,21 @@ def _add_index(options: argparse.ArgumentParser) -> None:
     _add_processes(options)
 
 
+def _add_forget(options: argparse.ArgumentParser) -> None:
+    text = "as it was indexed; it need not exist any more"
+    options.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help=text)
+    options.add_argument("--index", type=Path, required=True, metavar="PATH", help="its folder")
+
+
 def _add_query(options: argparse.ArgumentParser) -> None:
     options.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     options.add_argument("--index", type=Path, required=True, metavar="PATH", help="its folder")
     options.add_argument("--top", type=_count, default=20, help="length of a list; default 20")
     options.add_argument("--visible", action="store_true", help="the images are not infrared")
-    cameras = "only these cameras, with commas between them"
-    options.add_argument("--camera", type=_names, default=(), metavar="NAMES", help=cameras)
-    options.add_argument(
-        "--not-camera", type=_names, default=(), metavar="NAMES", help="all but these cameras"
-    )
+    names: dict[str, Any] = {"action": "extend", "type": _names, "default": [], "metavar": "NAMES"}
+    cameras = "only these cameras, with commas between them; quotes around a name with a comma"
+    options.add_argument("--camera", **names, help=cameras)
+    options.add_argument("--not-camera", **names, help="all but these cameras")
     times = "a number or a date, as the index has them"
     options.add_argument("--from", dest="start", type=_moment, metavar="TIME", help=times)
     options.add_argument("--to", dest="end", type=_moment, metavar="TIME", help=times)
@@ -231,10 +259,10 @@ def _count(text: str) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names no camera")
-    return names
+    try:
+        return names_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _moment(text: str) -> Moment | None:

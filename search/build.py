@@ -1,6 +1,6 @@
 """The approximate index of an archive: made, kept up to date, and measured against exact search."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from search.indexes.approximate import EFFORTS, Approximate
 from search.indexes.flat import Flat, contains
 from search.indexes.protocol import Index, Neighbors
 from search.writer import Writer
+
+if TYPE_CHECKING:
+    from search.indexes.lance import Lance
 
 KINDS = ("flat", "ivf", "hnsw", "lance")
 FAISS = ("ivf", "hnsw")
@@ -30,6 +33,18 @@ class Recall(NamedTuple):
     effort: int
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind whose package is not installed, before any picture is embedded."""
+    if kind == "lance":
+        _lance()
+
+
+def _lance() -> "type[Lance]":
+    from search.indexes.lance import Lance  # an optional package
+
+    return Lance
+
+
 def open_index(archive: Archive, writes: bool = False) -> Index | None:
     """Return the index that the state of an archive names; None if all of it is searched exactly.
 
@@ -40,9 +55,7 @@ def open_index(archive: Archive, writes: bool = False) -> Index | None:
     if state is None:
         return None
     if kind == "lance":
-        from search.indexes.lance import Lance  # an optional package
-
-        return Lance.load(archive.folder, state, writes)
+        return _lance().load(archive.folder, state, writes)
     return Approximate.load(kind, archive.folder, state)
 
 
@@ -89,9 +102,7 @@ def _is_stale(index: Index, manifest: Manifest, live: np.ndarray) -> bool:
 
 def _new_index(kind: str, writer: Writer, archive: Archive) -> Index:
     if kind == "lance":
-        from search.indexes.lance import Lance  # an optional package
-
-        return Lance.new(writer.folder, writer.new_name(), archive.rows[0].shape[1])
+        return _lance().new(writer.folder, writer.new_name(), archive.rows[0].shape[1])
     return Approximate.new(kind, _sample(archive, SAMPLE)[1], archive.count)
 
 

@@ -23,6 +23,7 @@ from stages.prepare.decode import Decoded, read_image
 
 BATCH = 64  # pictures that go through the network together
 WORTH = 4  # batches for which the start of a process, seconds, is worth it
+NOT_FINITE = "has an embedding that is not finite"
 AHEAD = 4  # batches of a process that wait for it, so that memory stays bounded
 
 
@@ -64,7 +65,7 @@ class Embedder:
         return self._networks[stream](np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
     def embed(self, files: Sequence[File], positions: list[int]) -> Embedded:
-        """Read and embed files of one modality; InputError if an embedding is not finite."""
+        """Read and embed files of one modality."""
         images, hashes, problems = [], [], []
         for file in files:
             try:
@@ -80,9 +81,12 @@ class Embedder:
             rows = np.empty((0, self.model.dimensions), np.float32)
             return Embedded(positions, rows, hashes, problems)
         rows = self.rows(np.stack(images), files[0].infrared)
-        if not np.isfinite(rows).all():
-            raise InputError(f"{self.model.folder}: the output for {files[0].path} is not finite")
-        return Embedded(positions, rows, hashes, problems)
+        finite = np.isfinite(rows).all(axis=1)  # (n,)
+        embedded = [place for place, problem in enumerate(problems) if not problem]
+        for row in np.flatnonzero(~finite):
+            hashes[embedded[row]] = ""
+            problems[embedded[row]] = NOT_FINITE
+        return Embedded(positions, rows[finite], hashes, problems)
 
 
 def read(file: File, height: int, width: int) -> Decoded:
@@ -108,7 +112,7 @@ def embed_files(embedder: Embedder, files: Sequence[File], processes: int) -> It
     batches are in the order of the files.
 
     Raises:
-        InputError: as `Embedder.embed` and `open_network`, or if a process was ended from outside.
+        InputError: as `open_network`, or if a process was ended from outside.
     """
     batches = _batches(files, embedder.model.two_stream)
     processes = min(processes, len(batches) // WORTH)

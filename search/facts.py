@@ -3,11 +3,12 @@
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from search.scan import from_here
 from stages.parts.run.stage import InputError
 from stages.prepare.disk import INFRARED_NAMES, UNWRITABLE, VISIBLE_NAMES, path_below, read_file
 
@@ -31,6 +32,38 @@ class Moment(NamedTuple):
 
     value: float
     is_date: bool
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names in a line of a CSV: commas between them, quotes around one with a comma.
+
+    Raises:
+        ValueError: if there is none, or a quote is not closed.
+
+    >>> names_of('gate, "yard, north"')
+    ('gate', 'yard, north')
+    """
+    try:
+        cells = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"{text!r}: {error}; expected names with commas between them") from None
+    names = tuple(cell.strip() for cell in cells if cell.strip())
+    if not names:
+        raise ValueError(f"{text!r} names no camera")
+    return names
+
+
+def as_names(names: Iterable[str]) -> str:
+    """Return names as `names_of` reads them.
+
+    >>> as_names(["gate", "yard, north"])
+    'gate, "yard, north"'
+    """
+    cells = []
+    for name in names:
+        quoted = '"{}"'.format(name.replace('"', '""'))
+        cells.append(quoted if "," in name or name.startswith('"') else name)
+    return ", ".join(cells)
 
 
 class Line(NamedTuple):
@@ -83,36 +116,55 @@ def moment(text: str) -> Moment | None:
     return Moment((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp(), True)
 
 
-def facts_of(folder: Path, rules: Rules) -> Callable[[str], Facts]:
-    """Return the function that gives the facts of a path in `folder`.
+class Finder:
+    """Finds the facts of the pictures in one folder by its rules.
 
     What the CSV says of a picture goes before what the patterns find.
-
-    Raises:
-        InputError: if a pattern or the CSV is not as expected. The returned function raises it if
-            a path has a time that is none.
     """
-    pattern = _compiled("--pattern", rules.pattern)
-    infrared = _compiled("--infrared", rules.infrared)
-    if pattern and not set(GROUPS) & set(pattern.groupindex):
-        example = r"cam(?P<camera>\d+)/(?P<time>\d+)"
-        raise InputError(f"--pattern {rules.pattern!r}: no group camera or time; e.g. {example!r}")
-    listed = read_table(folder, Path(rules.table)) if rules.table else {}
 
-    def facts(path: str) -> Facts:
-        found = Facts(infrared=bool(infrared and infrared.search(path)))
-        match = pattern.search(path) if pattern else None
+    def __init__(self, folder: Path, rules: Rules) -> None:
+        """InputError if a pattern or the CSV is not as expected."""
+        self._folder = folder
+        self._table = rules.table
+        self._pattern = _compiled("--pattern", rules.pattern)
+        self._infrared = _compiled("--infrared", rules.infrared)
+        if self._pattern and not set(GROUPS) & set(self._pattern.groupindex):
+            example = r"cam(?P<camera>\d+)/(?P<time>\d+)"
+            line = f"--pattern {rules.pattern!r}: no group camera or time; e.g. {example!r}"
+            raise InputError(line)
+        self._listed = read_table(folder, Path(rules.table)) if rules.table else {}
+
+    def facts(self, path: str) -> Facts:
+        """Return the facts of a picture; InputError if the pattern finds a time that is none."""
+        found = Facts(infrared=bool(self._infrared and self._infrared.search(path)))
+        match = self._pattern.search(path) if self._pattern else None
         if match:
             groups = match.groupdict()
             camera, time = (groups.get(name) or "" for name in GROUPS)
             found = found._replace(camera=camera, time=time)
             _check_length(f"--pattern: {path}", found.camera, found.time)
             _check_time(f"--pattern: {path}", found.time)
-        if path in listed:
-            found = _with_line(found, listed[path])
+        if path in self._listed:
+            found = _with_line(found, self._listed[path])
         return found
 
-    return facts
+    def remarks(self, paths: Collection[str]) -> list[str]:
+        """Return a line for each rule that fits none of the pictures, nearly always a slip.
+
+        So is a line of the CSV that names no picture: they are counted.
+        """
+        name = from_here(str(self._folder))
+        remarks = []
+        for option, pattern in (("--pattern", self._pattern), ("--infrared", self._infrared)):
+            if pattern and paths and not any(map(pattern.search, paths)):
+                count = f"is found in none of {len(paths):,} paths, e.g. {next(iter(paths))}"
+                remarks.append(f"{name}: {option} {pattern.pattern!r} {count}")
+        missing = [path for path in self._listed if path not in paths]
+        if missing:
+            share = f"{len(missing):,} of {len(self._listed):,} lines"
+            table = from_here(self._table)
+            remarks.append(f"{name}: {table}: {share} name no picture, e.g. {missing[0]}")
+        return remarks
 
 
 def _with_line(found: Facts, line: Line) -> Facts:

@@ -8,7 +8,7 @@ import numpy as np
 
 from search.archive import Archive, Picture, open_state, pictures_of
 from search.build import open_index
-from search.facts import Moment
+from search.facts import Moment, as_names
 from search.indexes.flat import Flat, contains
 from search.indexes.protocol import Neighbors, merged
 from stages.parts.run.stage import InputError
@@ -140,7 +140,7 @@ class Lookup:
         """Refuse what no picture has: it is nearly always a slip of the pen."""
         for name in chosen.cameras + chosen.not_cameras:
             if name not in self._cameras:
-                some = ", ".join(self._cameras[:SHOWN]) or "none is known"
+                some = as_names(self._cameras[:SHOWN]) or "none is known"
                 rest = ", …" if len(self._cameras) > SHOWN else ""
                 raise InputError(f"no picture is of camera {name!r}; cameras: {some}{rest}")
         tables = self.archive.tables

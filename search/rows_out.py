@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from search.embedding import BATCH, Embedder, File, embed_files
-from search.facts import Facts, Rules, facts_of
+from search.facts import Facts, Finder, Rules
 from search.scan import scan
 from stages.parts.run.console import message, progress
 from stages.parts.run.files import whole_file, write_text
@@ -46,15 +46,15 @@ def embed_folder(
         processes: how many embed; the result is the same.
 
     Raises:
-        InputError: as `scan`, `facts_of` and `embed_files`.
+        InputError: as `scan`, `Finder` and `embed_files`.
     """
     folder = Path(os.path.realpath(folder))  # `resolve` has no error of its own for a loop
+    finder = Finder(folder, Rules(**rules))
     content = scan(folder)
-    for remark in content.remarks(folder):
+    for remark in content.remarks(folder) + finder.remarks(content.pictures):
         message(remark)
-    find = facts_of(folder, Rules(**rules))
     paths = list(content.pictures)
-    facts = [find(path) for path in paths]
+    facts = [finder.facts(path) for path in paths]
     files = [
         File(str(folder), path, each.infrared) for path, each in zip(paths, facts, strict=True)
     ]

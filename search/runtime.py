@@ -1,5 +1,6 @@
 """A model and pictures → embeddings, by onnxruntime or, where it is installed, by PyTorch."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -34,13 +35,17 @@ def open_network(model: Model, runtime: str, infrared: bool) -> Network:
         rows = network(images)
         if model.flip:
             rows = rows + network(np.ascontiguousarray(images[..., ::-1]))
-            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            with np.errstate(invalid="ignore"):  # whoever embeds looks for rows that are not finite
+                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
 
     return embed
 
 
 def _onnx(model: Model, infrared: bool) -> Network:
+    # Otherwise the import starts to report models and machine to Microsoft, and leaves a number of
+    # the machine and a database in the home folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # here, because PyTorch can take its place
     except ImportError:

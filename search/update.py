@@ -11,7 +11,7 @@ import numpy as np
 
 from search.archive import Archive, Manifest, Picture, Root, pictures_of, pictures_table
 from search.embedding import BATCH, Embedded, Embedder, File, checked_path, embed_files
-from search.facts import Facts, Rules, facts_of
+from search.facts import Facts, Finder, Rules
 from search.scan import Stamp, scan
 from search.writer import Writer
 from stages.parts.run.console import message, progress
@@ -102,7 +102,8 @@ def _refuse_nested(roots: Sequence[Root]) -> None:
     for one in roots:
         for other in roots:
             if one is not other and Path(one.path).is_relative_to(other.path):
-                raise InputError(f"{one.path} lies in {other.path}, which is in the index too")
+                line = f"{one.path} lies in {other.path}, which is in the index too"
+                raise InputError(f"{line}; `forget` takes one of them out of it")
 
 
 def _look(
@@ -113,12 +114,12 @@ def _look(
     for position in dict.fromkeys(roots):
         root = manifest.roots[position]
         folder = Path(root.path)
-        facts = facts_of(folder, Rules(**root.rules))
+        finder = Finder(folder, Rules(**root.rules))
         content = scan(folder)
-        for remark in content.remarks(folder):
+        for remark in content.remarks(folder) + finder.remarks(content.pictures):
             message(remark)
         for path, stamp in content.pictures.items():
-            found[Key(position, path)] = Found(stamp, facts(path))
+            found[Key(position, path)] = Found(stamp, finder.facts(path))
         closed[position] = tuple(f"{path}/" for path in content.closed)
         changes.problems += content.problems.items()
     return found, closed

@@ -161,17 +161,20 @@ def _to_disk(path: Path) -> None:
 
 
 @contextmanager
-def open_writer(folder: Path, model: dict[str, Any]) -> Iterator[Writer]:
+def open_writer(folder: Path, model: dict[str, Any] | None) -> Iterator[Writer]:
     """Yield the writer of the index in `folder`, which begins with its last complete state.
 
     Args:
-        folder: is made if it is not there.
-        model: `Model.identity`, which all rows of an index share.
+        folder: is made if it is not there and there is a model.
+        model: `Model.identity`, which all rows of an index share; None for a writer that adds no
+            row to an index that is there.
 
     Raises:
-        InputError: if another process writes, the folder holds something else, or the index was
-            made with another model.
+        InputError: if another process writes, the folder holds something else, the index was made
+            with another model, or there is neither an index nor a model.
     """
+    if model is None:
+        read_manifest(folder)  # before a lock is made where no index is
     if folder.is_dir() and not _is_index(os.listdir(folder)):
         raise InputError(f"{folder} is not an index and not empty; expected a new folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +184,9 @@ def open_writer(folder: Path, model: dict[str, Any]) -> Iterator[Writer]:
         except BlockingIOError:
             line = f"{folder} is being written by another process; wait for its end"
             raise InputError(line) from None
-        if (folder / MANIFEST).exists():
+        if model is None:
+            manifest = read_manifest(folder)
+        elif (folder / MANIFEST).exists():
             manifest = read_manifest(folder)
             check_model(folder, manifest, model)
         else:

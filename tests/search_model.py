@@ -106,7 +106,8 @@ class Workplace:
     def run(self, command: str, *words: object) -> int:
         """A command with the workplace's model and index."""
         where = [] if command == "embed" else ["--index", self.index]
-        return main([command, *map(str, (*words, *where, "--model", self.model))])
+        model = [] if command == "forget" else ["--model", self.model]
+        return main([command, *map(str, (*words, *where, *model))])
 
     def update(self, *words: object) -> int:
         """Index the pictures, in this process."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from search import update as updating
 from search.archive import Archive, open_state, pictures_of
 from search.embedding import Embedder, File
 from search.model import open_model
+from stages.parts.run.stage import InputError
 from tests.search_model import PATTERN, Workplace, picture, write_model, write_pictures
 
 
@@ -148,6 +150,28 @@ def test_a_csv_goes_before_the_pattern(place: Workplace, tmp_path: Path) -> None
     assert facts["cam2/000001.png"][:2] == ("2", "000001")
 
 
+def test_rules_that_fit_no_picture_are_listed(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "facts.csv"
+    table.write_text("path,camera\ncam1/000000.png,gate\ncam1/0.png,gate\nCam2/000001.png,x\n")
+    rules = ["--pattern", r"camera(?P<camera>\d)", "--infrared", "night", "--table", table]
+    lines = [
+        r"--pattern 'camera(?P<camera>\\d)' is found in none of 30 paths, e.g. cam1/000000.png",
+        "--infrared 'night' is found in none of 30 paths, e.g. cam1/000000.png",
+        f"{table}: 2 of 3 lines name no picture, e.g. cam1/0.png",
+    ]
+    for run in (
+        lambda: place.update(*rules),
+        lambda: place.run("embed", place.pictures, "--out", tmp_path / "rows.npy", *rules),
+    ):
+        run()
+        said = capsys.readouterr().out.splitlines()
+        assert said[:3] == [f"{place.pictures}: {line}" for line in lines]
+    place.update("--pattern", PATTERN, "--infrared", "cam3", "--table", "")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -190,6 +214,40 @@ def test_a_wrong_csv_ends_in_one_line(
     with pytest.raises(ValueError, match=line) as error:
         place.update("--table", table)
     assert "\n" not in str(error.value)
+
+
+def test_a_kind_whose_package_is_missing_is_refused_before_anything_is_embedded(
+    place: Workplace, embedded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    monkeypatch.delitem(sys.modules, "search.indexes.lance", raising=False)
+    with pytest.raises(InputError, match="lancedb is not installed"):
+        place.update("--kind", "lance")
+    place.update()
+    embedded.clear()
+
+    manifest = place.index / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"flat"', '"lance"'))
+    write_pictures(place.pictures, 1, first=30)
+    with pytest.raises(InputError, match="lancedb is not installed"):
+        place.update()
+    assert embedded == []
+    place.update("--kind", "flat")
+    assert embedded == ["cam1/000030.png"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "package", "line"),
+    [("onnx", "onnxruntime", "onnxruntime is not installed"), ("torch", "torch", "needs PyTorch")],
+)
+def test_a_missing_runtime_ends_in_one_line(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, runtime: str, package: str, line: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "search.torch_runtime", raising=False)
+    with pytest.raises(InputError, match=line):
+        place.update("--runtime", runtime)
+    assert not place.index.exists()
 
 
 def test_two_streams_embed_infrared_pictures_by_their_own_network(

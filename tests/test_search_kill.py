@@ -93,6 +93,19 @@ def test_a_killed_run_leaves_a_whole_index_and_the_next_goes_on(
     assert set(os.listdir(place.index)) == named | {"manifest.json", "lock"}
 
 
+def test_ctrl_c_during_the_imports_leaves_no_traceback(tmp_path: Path) -> None:
+    interrupt = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "tqdm.py").write_text(interrupt)  # the first package that is imported
+    done = subprocess.run(
+        [sys.executable, "-m", "search", "query", "image.png", "--index", "nowhere"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 def test_a_run_that_is_killed_at_any_moment_ends_as_a_quiet_one(place: Workplace) -> None:
     generator = np.random.default_rng(0)
     for _ in range(4):

@@ -1,6 +1,7 @@
 """The folder of an exported model: what is refused, and what the search does without."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,25 @@ def test_the_search_imports_no_package_for_training() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_onnxruntime_reports_nothing(tmp_path: Path) -> None:
+    """With its telemetry it would leave a number of the machine in the home folder."""
+    write_model(tmp_path / "model")
+    (tmp_path / "home").mkdir()
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from search.embedding import Embedder
+        from search.model import open_model
+        Embedder(open_model(Path(sys.argv[1])), "onnx").check()
+    """
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    environment = kept | {"HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert done.stderr == b""
+    assert list((tmp_path / "home").rglob("*")) == []
 
 
 def test_the_packages_of_the_search_are_pinned_as_everywhere() -> None:

@@ -354,6 +354,31 @@ def test_a_filter_that_no_picture_can_pass_is_refused(
         place.run("query", place.pictures / "cam1/000000.png", *words)
 
 
+def test_a_camera_may_have_a_comma_in_its_name(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "facts.csv"
+    names = {"cam1/000000.png": "yard, north", "cam2/000001.png": '"x"', "cam3/000002.png": "gate"}
+    cells = {name: name for name in names.values()} | {'"x"': '"""x"""'}
+    lines = [f"{path};{cells[name]}" for path, name in names.items()]
+    table.write_text("\n".join(["path;camera", *lines]))
+    place.update("--table", table)
+    query = place.pictures / "cam1/000003.png"
+
+    def cameras(*words: str) -> set[str]:
+        capsys.readouterr()
+        place.run("query", query, "--json", *words)
+        return {each["camera"] for each in json.loads(capsys.readouterr().out)[0]["results"]}
+
+    assert cameras("--camera", 'gate,"yard, north"') == {"gate", "yard, north"}
+    assert cameras("--camera", '"yard, north"', "--camera", '"""x""", gate') == set(names.values())
+    with pytest.raises(InputError, match=r'cameras: """x""", gate, "yard, north"$'):
+        place.run("query", query, "--camera", "yard, north")
+    for wrong in ('"gate', " , ", ""):
+        with pytest.raises(SystemExit):
+            place.run("query", query, "--camera", wrong)
+
+
 def test_what_cannot_be_searched_ends_in_one_line(place: Workplace, tmp_path: Path) -> None:
     query = place.pictures / "cam1/000000.png"
     with pytest.raises(InputError, match="holds no index; python -m search index FOLDER"):

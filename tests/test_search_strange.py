@@ -15,6 +15,7 @@ from search.embedding import Embedder, File
 from search.lookup import open_lookup
 from search.model import open_model
 from search.scan import scan
+from stages.parts.run.stage import InputError
 from tests.search_model import PATTERN, Workplace, picture
 
 SECRET = 777  # the number of the picture outside of the folder
@@ -103,6 +104,36 @@ def test_what_is_no_picture_is_listed_and_left_out(
     place.update()
     assert "cut.png" in paths(place)
     assert "37 pictures: 1 new, 0 changed, 0 gone, 1 unreadable" in capsys.readouterr().out
+
+
+def test_a_picture_without_a_finite_embedding_is_listed_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It follows a broken one, so that its row is not at its place among the files."""
+    place = Workplace(tmp_path)
+    (place.pictures / "cam1/000000.png").write_text("broken")
+    original = Embedder.rows
+
+    def rows(self: Embedder, images: np.ndarray, infrared: bool) -> np.ndarray:
+        result = original(self, images, infrared)
+        result[(images == np.asarray(picture(3))).all((1, 2, 3)), 5] = np.nan
+        return result
+
+    monkeypatch.setattr(Embedder, "rows", rows)
+    place.update()
+    said = capsys.readouterr().out
+    assert "skipped: cam1/000003.png has an embedding that is not finite" in said
+    assert "28 pictures: 28 new, 0 changed, 0 gone, 2 unreadable" in said
+    whole = {str(path.relative_to(place.pictures)) for path in place.pictures.rglob("*.png")}
+    assert whole - paths(place) == {"cam1/000000.png", "cam1/000003.png"}
+
+    place.run("embed", place.pictures, "--out", tmp_path / "rows.npy", "--processes", 1)
+    assert "skipped: cam1/000003.png has an embedding that is not" in capsys.readouterr().out
+    assert np.isfinite(np.load(tmp_path / "rows.npy")).all()
+    lines = (tmp_path / "rows.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1] for line in lines] == sorted(paths(place))
+    with pytest.raises(InputError, match=r"cam1/000003.png has an embedding that is not finite"):
+        place.run("query", place.pictures / "cam1/000003.png")
 
 
 def test_no_picture_outside_of_the_folder_is_read(
