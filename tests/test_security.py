@@ -1,6 +1,9 @@
 """Strangers' files stay data and this machine stays alone: what no source file may contain."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +83,12 @@ def test_only_imagenet_weights_are_downloaded() -> None:
         name for name, path in zip(NAMES, FILES, strict=True) if "torchvision" in modules(path)
     }
     assert users == {"stages/parts/network/backbone.py", "benchmarks/training.py"}
+
+
+def test_export_tells_nobody_about_this_machine(tmp_path: Path) -> None:
+    """onnxruntime's telemetry begins with its import: it leaves a number in the home folder."""
+    code = "from stages.export import int8, onnx_file"
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    environment = kept | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
