@@ -47,7 +47,7 @@ from stages.parts.images.pairing import cross_modal_batches
 from stages.parts.images.sampling import camera_aware_order
 from stages.parts.images.store import ImageStore
 from stages.parts.retrieval.index import inner_product_blocks
-from stages.parts.retrieval.ranking import score_queries
+from stages.parts.retrieval.ranking import group_by_identity, score_queries
 
 SMALLEST, LABELS = 10_000, 395
 DIMENSIONS = 256  # of the embeddings that are clustered
@@ -143,13 +143,15 @@ def ranking(images: int, meter: Meter) -> float:
     noise = draws.standard_normal((QUERIES, QUERY_DIMENSIONS), dtype=np.float32)
     queries = gallery[:QUERIES] + noise
     blocks = inner_product_blocks(queries, gallery)
+    with meter.step("ranking"):
+        identities = group_by_identity(persons)
     while True:
         with meter.step("products"):
             block = next(blocks, None)
         if block is None:
             return images
         with meter.step("ranking"):
-            score_queries(block[1], persons[block[0]], persons, unique_ids=True)
+            score_queries(block[1], persons[block[0]], identities, unique_ids=True)
 
 
 def sampling(images: int, meter: Meter) -> float:

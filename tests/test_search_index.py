@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+import search
 from search import embedding
 from search import update as updating
 from search.archive import Archive, open_state, pictures_of
@@ -244,7 +245,9 @@ def test_a_missing_runtime_ends_in_one_line(
     place: Workplace, monkeypatch: pytest.MonkeyPatch, runtime: str, package: str, line: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
+    # as if no other test had imported it
     monkeypatch.delitem(sys.modules, "search.torch_runtime", raising=False)
+    monkeypatch.delattr(search, "torch_runtime", raising=False)
     with pytest.raises(InputError, match=line):
         place.update("--runtime", runtime)
     assert not place.index.exists()

@@ -13,7 +13,13 @@ from stages.evaluate.plan import SearchPlan
 from stages.evaluate.protocol import Exclusion, Protocol, evaluated_rows, same_person_and_camera
 from stages.parts.clustering.rerank import Blocks, reranked_distance
 from stages.parts.retrieval.index import inner_product_blocks
-from stages.parts.retrieval.ranking import RankingScores, mean_scores, score_queries, top_ranked
+from stages.parts.retrieval.ranking import (
+    RankingScores,
+    group_by_identity,
+    mean_scores,
+    score_queries,
+    top_ranked,
+)
 from stages.parts.run.console import busy
 from stages.parts.run.settings import Evaluate
 
@@ -91,12 +97,12 @@ def search_galleries(
 def score_search(search: Search, unique_ids: bool) -> RankingScores:
     """Return what `score_ranking` returns, computed one block of queries after the other."""
     person = search.table["person"].to_numpy()
-    gallery_ids = person[search.gallery]
+    gallery = group_by_identity(person[search.gallery])
     parts = []
     for block in search.blocks():
         query_ids = person[block.queries]
         parts.append(
-            score_queries(block.similarity, query_ids, gallery_ids, block.excluded, unique_ids)
+            score_queries(block.similarity, query_ids, gallery, block.excluded, unique_ids)
         )
     return mean_scores(parts)
 

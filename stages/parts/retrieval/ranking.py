@@ -21,6 +21,15 @@ class RankingScores(NamedTuple):
     unmatched: int  # queries left out: their identity has no image in the gallery, or none is kept
 
 
+class GroupedGallery(NamedTuple):
+    """The gallery images, grouped by identity."""
+
+    identities: np.ndarray  # (I,) ascending
+    codes: np.ndarray  # (G,) int32, where the identity of each image is in `identities`
+    order: np.ndarray  # (G,) positions of the images, identity by identity
+    starts: np.ndarray  # (I,) where each identity begins in `order`
+
+
 class QueryScores(NamedTuple):
     """The scores of each query; the last two mean nothing where `first` is -1."""
 
@@ -48,8 +57,8 @@ def score_ranking(
     way, by sorting each list. For 3,803 queries and 6,775 gallery images this took 1.93 CPU seconds
     and `score_ranking` 0.27, with equal scores. This is what the code of `order.py` is for.
 
-    If the gallery is too large for similarities (Q, G), call `score_queries` for a block of queries
-    at a time and then `mean_scores`.
+    If the gallery is too large for similarities (Q, G), call `group_by_identity` once,
+    `score_queries` for a block of queries at a time, and then `mean_scores`.
 
     Args:
         similarity: (Q, G). Float32 is ranked about ten times faster than other types, which are
@@ -91,29 +100,42 @@ def score_ranking(
     >>> all(np.allclose(*pair, rtol=0, atol=1e-12) for pair in zip(plain, scores))
     True
     """
-    scores = score_queries(similarity, query_ids, gallery_ids, excluded, unique_ids)
+    gallery = group_by_identity(gallery_ids)
+    scores = score_queries(similarity, query_ids, gallery, excluded, unique_ids)
     return mean_scores([scores], max_rank)
+
+
+def group_by_identity(gallery_ids: np.ndarray) -> GroupedGallery:
+    """Group the images of a gallery by their identities (G,); this sorts them."""
+    gallery_ids = np.asarray(gallery_ids)
+    order = np.argsort(gallery_ids, kind="stable")
+    ordered_ids = gallery_ids[order]
+    changes = ordered_ids[1:] != ordered_ids[:-1]
+    starts = np.flatnonzero(np.append(len(order) > 0, changes))
+    sizes = np.diff(np.append(starts, len(order)))
+    codes = np.empty(len(order), dtype=np.int32)
+    codes[order] = np.repeat(np.arange(len(starts)), sizes)
+    return GroupedGallery(ordered_ids[starts], codes, order, starts)
 
 
 def score_queries(
     similarity: np.ndarray,
     query_ids: np.ndarray,
-    gallery_ids: np.ndarray,
+    gallery: GroupedGallery,
     excluded: np.ndarray | None = None,
     unique_ids: bool = False,
 ) -> QueryScores:
     """Return the scores of each query, from which `score_ranking` takes the means.
 
     The scores come from the full list, however long it is. Each query's scores depend on no other
-    query, so all queries at once and blocks of queries give the same numbers. Arguments and errors
-    are those of `score_ranking`.
+    query, so all queries at once and blocks of queries give the same numbers. Other arguments and
+    errors are those of `score_ranking`.
     """
     similarity, excluded = _checked(similarity, excluded)
-    query_ids, gallery_ids = np.asarray(query_ids), np.asarray(gallery_ids)
-    expected = (len(query_ids), len(gallery_ids))
+    query_ids = np.asarray(query_ids)
+    expected = (len(query_ids), len(gallery.codes))
     if similarity.shape != expected:
         raise ValueError(f"similarity is {similarity.shape}, expected {expected}: queries, gallery")
-    gallery = _group_by_identity(gallery_ids)
     # An identity that is not in the gallery gets a code that no gallery image has.
     query_codes = np.searchsorted(gallery.identities, query_ids).astype(np.int32)
     query_codes[~np.isin(query_ids, gallery.identities)] = len(gallery.identities)
@@ -210,26 +232,6 @@ def _joined(parts: Iterable[QueryScores]) -> QueryScores:
     return QueryScores(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-class _Gallery(NamedTuple):
-    """The gallery images, grouped by identity."""
-
-    identities: np.ndarray  # (I,) ascending
-    codes: np.ndarray  # (G,) int32, where the identity of each image is in `identities`
-    order: np.ndarray  # (G,) positions of the images, identity by identity
-    starts: np.ndarray  # (I,) where each identity begins in `order`
-
-
-def _group_by_identity(gallery_ids: np.ndarray) -> _Gallery:
-    order = np.argsort(gallery_ids, kind="stable")
-    ordered_ids = gallery_ids[order]
-    changes = ordered_ids[1:] != ordered_ids[:-1]
-    starts = np.flatnonzero(np.append(True, changes))
-    sizes = np.diff(np.append(starts, len(order)))
-    codes = np.empty(len(order), dtype=np.int32)
-    codes[order] = np.repeat(np.arange(len(starts)), sizes)
-    return _Gallery(ordered_ids[starts], codes, order, starts)
-
-
 def _list_scores(levels: np.ndarray, relevant: np.ndarray) -> QueryScores:
     """Return the scores of lists by levels (b, G) and relevant images (b, G), CMC over images."""
     queries, gallery = levels.shape
@@ -249,7 +251,9 @@ def _list_scores(levels: np.ndarray, relevant: np.ndarray) -> QueryScores:
     return QueryScores(first, precision, penalty)
 
 
-def _identities_before(levels: np.ndarray, gallery: _Gallery, codes: np.ndarray) -> np.ndarray:
+def _identities_before(
+    levels: np.ndarray, gallery: GroupedGallery, codes: np.ndarray
+) -> np.ndarray:
     """Return (b,) how many identities rank before that of each query, which is in its list."""
     by_identity = np.take(levels, gallery.order, axis=1)  # (b, G)
     best = np.minimum.reduceat(by_identity, gallery.starts, axis=1)  # (b, I)
