@@ -18,24 +18,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
+from benchmarks.jaccard import people
+from experiments.plans import variant
 from stages.parts.assignment.transport import solve
+from stages.parts.clustering.density import cluster
+from stages.parts.clustering.neighbours import nearest_lists, similarity_of_lists
 from stages.parts.images.pairing import CrossModalBatches
 from stages.parts.images.store import ImageStore, create_pixels, seal
 from stages.parts.images.table import write_table
+from stages.parts.inner_products import Gallery
+from stages.parts.network.backbone import Extras
 from stages.parts.network.embed import embed
 from stages.parts.network.head import Embedder, IdentityNetwork, build
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.parts.run.settings import Device
 from stages.pseudo_label import data as visible
 from stages.pseudo_label import spcl
-from stages.train import loop
-from stages.train.data import Method, TrainingSet, clean_batches, training_set
+from stages.train import loop, prototypes
+from stages.train.data import Method, TrainingSet, augmented, clean_batches, training_set
 from tests.builders import settings
 
 HAS_GPU = torch.cuda.is_available()
@@ -45,16 +53,20 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Size:
-    """How large everything is. `problems` are images and labels of the transport."""
+    """How large everything is. `problems` are images and labels of the transport.
+
+    `clustered` is the number of images that are clustered, and the length of their embeddings.
+    """
 
     images: int = 12_000
     height: int = 288
     width: int = 144
     architecture: str = "resnet50"
     problems: tuple[tuple[int, int], ...] = ((11_909, 395), (200_000, 2_000))
+    clustered: tuple[int, int] = (34_167, 2_048)
 
 
-TINY = Size(240, 48, 24, "narrow", ((300, 20),))
+TINY = Size(240, 48, 24, "narrow", ((300, 20),), (1_000, 32))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         store = random_store(Path(place) / "images", size)
         upload(store, device)
         training(store, Path(place) / "visible.csv", size, given.steps)
+        frontier(store, Path(place) / "visible.csv", size, given.steps)
         pseudo_labels(store, size, given.steps)
+    clustering(*size.clustered)
     for images, labels in size.problems:
         transport(images, labels, device)
 
@@ -135,11 +149,7 @@ def training(store: ImageStore, labels: Path, size: Size, steps: int) -> None:
     table = pd.DataFrame({"row": rows, "label": rows // PER_PERSON})
     table.to_csv(labels, index=False)
     changes = {"scale": "paper", "train.steps": steps, "otla.infrared_from_epoch": 0}
-    sections = {
-        name: settings(name, changes)
-        for name in ("train", "den", "otla", "pal", "clusters", "prototypes")
-    }
-    method = Method(**sections, seed=0)
+    method = method_of(changes)
     data = training_set(store, labels, method.train)
     store.keep(np.arange(size.images), opened("float32"))
     losses = {}
@@ -152,7 +162,14 @@ def training(store: ImageStore, labels: Path, size: Size, steps: int) -> None:
         figures, _ = train_steps(data, method, size, "bfloat16", is_fixed=False)
         show("training step, bfloat16, any kernels", figures)
         waiting_calls(data, method, size)
+    input_path(data, method)
     embedding(data, method, size)
+
+
+def method_of(changes: dict[str, Any]) -> Method:
+    """Return the method of params.yaml with some changes."""
+    names = ("train", "den", "otla", "pal", "clusters", "prototypes")
+    return Method(**{name: settings(name, changes) for name in names}, seed=0)
 
 
 def new_state(data: TrainingSet, method: Method, size: Size, precision: str) -> loop.State:
@@ -211,17 +228,104 @@ def waiting_calls(data: TrainingSet, method: Method, size: Size) -> None:
     batches, is_paired = loop.draw_batches(state, data, method)
     few = CrossModalBatches(*(part[:4] for part in batches))
     loop.train_epoch(state, data, method, few, is_paired)
+    count_waiting(
+        "four training steps", lambda: loop.train_epoch(state, data, method, few, is_paired)
+    )
+
+
+def count_waiting(what: str, call: Callable[[], Any]) -> None:
+    """Print the places in `call` at which the host waits for the GPU."""
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loop.train_epoch(state, data, method, few, is_paired)
+        call()
     torch.cuda.set_sync_debug_mode("default")
     places = Counter(
-        f"{Path(call.filename).name}:{call.lineno}"
-        for call in caught
-        if "synchroniz" in str(call.message)
+        f"{Path(each.filename).name}:{each.lineno}"
+        for each in caught
+        if "synchroniz" in str(each.message)
     )
-    show("waiting calls in four training steps", {"all": sum(places.values())} | dict(places))
+    show(f"waiting calls in {what}", {"all": sum(places.values())} | dict(places))
+
+
+def input_path(data: TrainingSet, method: Method) -> None:
+    """Time what the host does for the images of a step, while the GPU has nothing to do."""
+    device = opened("auto")
+    generator = torch.Generator().manual_seed(0)
+    halves = (data.visible_rows[:32], True), (data.infrared_rows[:32], False)
+
+    def images() -> None:
+        for rows, gray in halves:
+            augmented(data.store, rows, device, method.train, generator, gray)
+
+    images()
+    spent = []
+    for _ in range(20):
+        finish()
+        started = time.perf_counter()
+        images()
+        spent.append(time.perf_counter() - started)
+    show("images of a training step", {"ms of the host": 1000 * median(spent)})
+
+
+def frontier(store: ImageStore, labels: Path, size: Size, steps: int) -> None:
+    """Time a step of the set `frontier` in its second stage, without its clustering.
+
+    Each person is a class of each modality, and prototypes are random.
+    """
+    recipe = dict(change.split("=", 1) for change in variant("frontier", "paper"))
+    changes = {name: yaml.safe_load(value) for name, value in recipe.items()}
+    changes |= {"scale": "paper", "train.steps": steps, "prototypes.own_epochs": 0}
+    method = method_of(changes)
+    data = training_set(store, labels, method.train)
+    device = opened("auto")
+    chosen = settings("network", changes)
+    extras = Extras(chosen.pooling, chosen.two_stream, chosen.non_local)
+    network = build(IdentityNetwork, 0, size.architecture, data.classes, extras)
+    network.half_precision = uses_bfloat16(device, "auto")
+    state = loop.new_state(network, data, method, device)
+    classes = data.infrared_rows // PER_PERSON
+    count = data.classes + int(classes.max()) + 1
+    draws = torch.Generator().manual_seed(0)
+    rows = torch.randn(count, network.backbone.sizes[-1], generator=draws)
+    numbers = torch.arange(count)
+    epoch = prototypes.Epoch(
+        centroids=torch.nn.functional.normalize(rows),
+        modality=numbers.ge(data.classes).long(),
+        identities=numbers % data.classes,
+        infrared=classes,
+    )
+    prototypes.train_epoch(state, data, method, epoch)
+    with timed() as clock:
+        _, images = prototypes.train_epoch(state, data, method, epoch)
+    figures = {
+        "ms": clock.milliseconds / steps,
+        "images a step": images // steps,
+        "images a second": 1000 * images / clock.milliseconds,
+        "peak, GiB": peak_memory(),
+    }
+    show("step of the set `frontier`", figures)
+
+
+def clustering(images: int, dimensions: int) -> None:
+    """Time the neighbors of all images, where faiss searches, and all of a clustering."""
+    device = opened("auto")
+    rows = people(images, dimensions)
+    modality = (np.arange(images) % 3 == 0).astype(np.int64)
+    for name, parts in (("", None), (" balanced over two modalities", modality)):
+        nearest_lists(rows[:1000], 30, 6, None if parts is None else parts[:1000], device)
+        with timed() as searching:
+            lists = nearest_lists(rows, 30, 6, parts, device)
+        with timed() as others:
+            similarity = similarity_of_lists(rows, lists, 0.4)
+            found = cluster(similarity, 0.6, 4)
+        figures = {
+            "neighbors, s": searching.milliseconds / 1000,
+            "Jaccard and DBSCAN, s": others.milliseconds / 1000,
+            "clusters": int(found.max()) + 1,
+        }
+        where = "GPU" if Gallery(rows[:1], device).is_on_gpu else "CPU"
+        show(f"clustering of {images:,} x {dimensions:,}{name}, faiss on the {where}", figures)
 
 
 def embedding(data: TrainingSet, method: Method, size: Size) -> None:
@@ -256,6 +360,9 @@ def pseudo_labels(store: ImageStore, size: Size, steps: int) -> None:
         spcl.train_epoch(state, data, method)
         with timed() as clock:
             spcl.train_epoch(state, data, method)
+        if HAS_GPU:
+            few = replace(method, spcl=replace(settings_of_all, steps=4))
+            count_waiting("four steps of SpCL", lambda: spcl.train_epoch(state, data, few))  # noqa: B023
         figures = {
             "ms": clock.milliseconds / steps,
             "memory filled in, s": filling.milliseconds / 1000,
@@ -272,13 +379,14 @@ def transport(images: int, labels: int, device: torch.device) -> None:
     log_p = log_p.scatter_add(1, likely, torch.full_like(log_p[:, :1], 8.0)).log_softmax(1)
     solve(log_p[:1000], 25.0)
     opened("float32")
+    before = torch.cuda.memory_allocated() if HAS_GPU else 0
     with timed() as clock:
         result = solve(log_p, 25.0)
     figures = {
         "s": clock.milliseconds / 1000,
         "steps": result.iterations,
         "error": result.error,
-        "GiB beyond log P": peak_memory() - log_p.nbytes / GIB,
+        "GiB beyond log P": peak_memory() - before / GIB,
     }
     show(f"transport of {images:,} images to {labels:,} labels", figures)
 

@@ -35,8 +35,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.gpu import HAS_GPU, PER_PERSON, Size, finish, new_state, random_store
-from benchmarks.scale import GIB, resident
+from benchmarks.gpu import (
+    GIB,
+    HAS_GPU,
+    PER_PERSON,
+    Size,
+    finish,
+    method_of,
+    new_state,
+    random_store,
+)
+from benchmarks.jaccard import memory
 from stages.parts.images import augment
 from stages.parts.images.pairing import CrossModalBatches
 from stages.parts.images.store import ImageStore
@@ -47,7 +56,6 @@ from stages.parts.run.training import Means
 from stages.train import loop
 from stages.train.data import Method, TrainingSet, training_set
 from stages.train.objective import loss_terms, weighted_sum, weights
-from tests.builders import settings
 
 SIZES = {"small": Size(2400, 96, 48, "narrow"), "paper": Size(2400)}
 WARM_UP = 3  # steps before anything is timed
@@ -133,8 +141,7 @@ def in_fresh_process(which: str, folder: Path, options: list[str]) -> Figures:
 def measure(which: str, folder: Path, scale: str, steps: int, workers: int) -> Figures:
     """Return the figures of an epoch of `ours` or `plain`, or the `parts` of ours."""
     changes = {"scale": scale, "train.steps": steps, "otla.infrared_from_epoch": 0}
-    names = ("train", "den", "otla", "pal", "clusters", "prototypes")
-    method = Method(**{name: settings(name, changes) for name in names}, seed=0)
+    method = method_of(changes)
     data = training_set(ImageStore(folder / "images"), folder / "visible.csv", method.train)
     state = new_state(data, method, SIZES[scale], "auto")
     torch.set_num_threads(1)
@@ -142,7 +149,7 @@ def measure(which: str, folder: Path, scale: str, steps: int, workers: int) -> F
     batches, is_paired = loop.draw_batches(state, data, method)
     assert is_paired
     first = CrossModalBatches(*(part[:WARM_UP] for part in batches))
-    before = resident("VmRSS")
+    before = memory("VmRSS")
 
     if which == "plain":
         make_plain(state, method, SIZES[scale], data)
@@ -161,13 +168,13 @@ def measure(which: str, folder: Path, scale: str, steps: int, workers: int) -> F
     finish()
     seconds = time.perf_counter() - started
     of_workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / GIB
-    memory = resident("VmHWM") - before + workers * of_workers * (which == "plain")
+    of_process = (memory("VmHWM") - before) / 1024
     images = batches.visible.size + batches.infrared.size
     return {
         "images a second": images / seconds,
         "ms a step": 1000 * seconds / steps,
         "CPU ms a step": 1000 * (time.process_time() - cpu) / steps,
-        "GiB": memory,
+        "GiB": of_process + workers * of_workers * (which == "plain"),
         "loss": loss,
     }
 

@@ -1,6 +1,5 @@
 """A model and pictures → embeddings, by onnxruntime or, where it is installed, by PyTorch."""
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -43,9 +42,6 @@ def open_network(model: Model, runtime: str, infrared: bool) -> Network:
 
 
 def _onnx(model: Model, infrared: bool) -> Network:
-    # Otherwise the import starts to report models and machine to Microsoft, and leaves a number of
-    # the machine and a database in the home folder.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # here, because PyTorch can take its place
     except ImportError:

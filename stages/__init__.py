@@ -16,6 +16,7 @@ Every stage also writes its figures to `metrics/`. `parts` holds what the stages
 of the field that know neither stages nor one another. docs/code.md is the guide for developers.
 """
 
+import os
 import sys
 import time
 
@@ -25,6 +26,9 @@ STARTED = time.perf_counter()  # of the process, apart from the start of Python 
 
 # before numpy, torch and faiss are imported, which every other module of this package may do
 numerics.choose()
+# before onnxruntime is, which would report models and machine to Microsoft, and leave a number of
+# the machine in the home folder
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 console.show_anything()
 if sys.argv[0] == "-m":  # `python -m stages.…` is about to run; importing torch takes seconds

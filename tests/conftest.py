@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-# Test modules import onnxruntime to see whether it is there, and it reports that.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 GOLD = Path(os.environ.get("VIREID_GOLD", Path(__file__).parents[2] / "shared" / "gold"))
 
 torch.set_num_threads(2)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from stages.parts.network.domain_norm import split_domains
 from stages.parts.network.head import IdentityNetwork, build
+from stages.parts.run import shards as sharding
+from stages.parts.run.graphs import Function
 from stages.parts.run.shards import Shards
 from stages.parts.run.world import ALONE, World
 
@@ -103,6 +105,38 @@ def test_gradients_have_the_memory_layout_of_the_weights() -> None:
     step(network, 2, images(8).contiguous(memory_format=torch.channels_last), [8])
     weight = network.convolution.weight
     assert weight.grad.stride() == weight.stride()
+
+
+class OnGpu(Tensor):
+    """A tensor on the CPU that says it is on a GPU."""
+
+    is_cuda = True
+
+
+def test_a_gpu_runs_a_graph_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph is made once, serves one shard, and ends with the epoch. tests/gpu runs real ones."""
+    made = []
+
+    def graphed(network: nn.Module, function: Function, example: Tensor, visible: int | None):
+        made.append((tuple(example.shape[:1]), visible))
+        return lambda batch: function(batch, visible)
+
+    monkeypatch.setattr(sharding, "graphed", graphed)
+    network = Small()
+    shards = Shards(network, 1, ALONE)
+
+    def forward(part: Tensor, _: int | None) -> list[Tensor]:
+        return [network(part)]
+
+    for count in (8, 8, 6, 8):
+        shards.forward(forward, images(count).as_subclass(OnGpu), 2 * [count // 2], count // 2)
+    assert made == [((8,), 4), ((6,), 3)]
+    shards.share_statistics()
+    shards.forward(forward, images(8).as_subclass(OnGpu), [8], 4)
+    assert len(made) == 3
+    several = Shards(network, 2, ALONE)
+    several.forward(forward, images(8).as_subclass(OnGpu), [8], 4)
+    assert len(made) == 3
 
 
 def test_a_shard_has_its_share_of_both_domains() -> None:

@@ -11,6 +11,7 @@ import importlib.util
 import runpy
 import sys
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ import torch
 def install() -> list[str]:
     """Put a stand-in where a package is missing; return the names of those packages."""
     missing = [name for name in STAND_INS if importlib.util.find_spec(name) is None]
-    for name in missing:
-        module = ModuleType(name)
-        vars(module).update(STAND_INS[name])
-        sys.modules[name] = module
+    for package in missing:
+        for name, contents in STAND_INS[package].items():
+            module = ModuleType(name)
+            vars(module).update(contents)
+            sys.modules[name] = module
     return missing
 
 
@@ -51,12 +53,15 @@ def pairwise_distances(queries: np.ndarray, gallery: np.ndarray, metric: int = 0
     return products
 
 
-STAND_INS = {
-    "dvclive": {"Live": Live},
+# The modules of each package, and what they hold.
+STAND_INS: dict[str, dict[str, dict[str, Any]]] = {
+    "dvclive": {"dvclive": {}, "dvclive.live": {"Live": Live}},
     "faiss": {
-        "METRIC_INNER_PRODUCT": 0,
-        "get_num_gpus": lambda: 0,
-        "pairwise_distances": pairwise_distances,
+        "faiss": {
+            "METRIC_INNER_PRODUCT": 0,
+            "get_num_gpus": lambda: 0,
+            "pairwise_distances": pairwise_distances,
+        },
     },
 }
 

@@ -8,17 +8,18 @@ Batch normalization sees the images of one shard. Its running statistics follow 
 with `torch.nn.DataParallel`, and as in SpCL's released code on four GPUs.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from stages.parts.run.graphs import Function, graphed
 from stages.parts.run.world import World, all_shares, from_first, gather_rows, own, sum_gradients
 
-# Images (b, 3, H, W) of a shard, and how many of them, at the front, are visible → rows (b, …)
-Function = Callable[[Tensor, int | None], Sequence[Tensor]]
 Gradients = list[Tensor | None]
 
 
@@ -56,6 +57,7 @@ class Shards:
         self.own = own(count, world)
         self.parameters = [each for each in network.parameters() if each.requires_grad]
         self.norms = [each for each in network.modules() if isinstance(each, BatchNorm)]
+        self._graphs: dict[Any, Callable[[Tensor], Sequence[Tensor]]] = {}
         # of the step that is on
         self._sizes: list[list[int]] = []  # of each block: how many images of it each shard has
         self._parts: list[Sequence[Tensor]] = []  # the rows of each own shard, with their graph
@@ -87,7 +89,7 @@ class Shards:
         for number in self.own:
             for norm in self.norms:
                 norm.track_running_stats = number == 0
-            self._parts.append(function(shards[number], seen[number]))
+            self._parts.append(self._apply(function, shards[number], seen[number]))
         for norm in self.norms:
             norm.track_running_stats = True
         widths = [part.shape[1] for part in self._parts[0]]
@@ -121,13 +123,28 @@ class Shards:
         ]
         sums = sum_gradients([total for _, total in used], self.world)
         for (weight, _), total in zip(used, sums, strict=True):
-            # in the memory layout of the weight, which the optimizer's kernel relies on
-            weight.grad = torch.empty_like(weight).copy_(total)
+            if total.stride() != weight.stride():
+                # in the memory layout of the weight, which the optimizer's kernel relies on
+                total = torch.empty_like(weight).copy_(total)
+            weight.grad = total
         self._parts, self._rows = [], []
 
     def share_statistics(self) -> None:
         """Give all processes the running statistics, which follow the first process's shard."""
         from_first(dict(self.network.named_buffers()), self.world)
+        if self._graphs:  # what follows the epoch gets their memory; they refer to themselves
+            self._graphs.clear()
+            gc.collect()
+
+    def _apply(self, function: Function, images: Tensor, visible: int | None) -> Sequence[Tensor]:
+        """Return the rows of a shard's images (b, 3, H, W)."""
+        # a graph holds the activations of one pass, so that it serves one shard
+        if not images.is_cuda or len(self.own) > 1:
+            return function(images, visible)
+        key = (function, images.shape, visible)
+        if key not in self._graphs:
+            self._graphs[key] = graphed(self.network, function, images, visible)
+        return self._graphs[key](images)
 
     def _divided(self, rows: Tensor) -> list[Tensor]:
         """Return the rows (b, …) of each shard, of rows (B, …): its share of each block."""

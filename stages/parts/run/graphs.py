@@ -1,0 +1,58 @@
+"""A pass of images through a network and back as CUDA graphs: one launch for a thousand kernels.
+
+The host starts the kernels of a network one by one. A fast GPU is done with each of them before
+the next one comes. A graph starts them all at once, with the same kernels and so the same bits.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+# Images (b, 3, H, W), and how many of them, at the front, are visible → rows (b, …)
+Function = Callable[[Tensor, int | None], Sequence[Tensor]]
+WARM_UP = 1  # passes before the graphs are made, in which CUDA's libraries get ready
+
+
+def graphed(
+    network: nn.Module, function: Function, images: Tensor, visible: int | None
+) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return `function` for images of this shape, its forward and backward pass as graphs.
+
+    To find out what to do, the passes run some times. No buffer of the network is changed by this.
+    A call overwrites the rows of the call before, and a backward pass the gradients of the one
+    before. All of a pass is kept in memory as long as the function is.
+
+    Args:
+        network: in training mode, on a GPU; what `function` has its weights from.
+        function: waits for nothing, and takes the same way for all images.
+        images: (b, 3, H, W) on the GPU, an example.
+        visible: the second argument of `function`, the same in each call.
+    """
+    # An older graph that nobody holds any more must not be freed while this one is made.
+    gc.collect()
+    buffers = list(network.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    one_pass = _Pass(network, function, visible)
+    # Gradients are asked for by `torch.autograd.grad`: nothing is accumulated as torch warns.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    torch.cuda.make_graphed_callables(
+        one_pass, (images.clone(),), num_warmup_iters=WARM_UP, allow_unused_input=True
+    )
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
+    return one_pass
+
+
+class _Pass(nn.Module):
+    """`function` as a module of images, whose parameters are those of the network."""
+
+    def __init__(self, network: nn.Module, function: Function, visible: int | None) -> None:
+        super().__init__()
+        self.network = network
+        self.function = function
+        self.visible = visible
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.function(images, self.visible))
