@@ -260,6 +260,7 @@ def _beyond_rows() -> tuple[Row, ...]:
     mixtures = STAGE1 + MIXTURE
     prototypes = ("train.objective=prototypes", *mixtures)
     alone = ("prototypes.association=none", "prototypes.weight_unified=0")
+    # name, slug, changes, and the row that it is compared with
     ingredients: tuple[tuple[str, str, tuple[str, ...], str | None], ...] = (
         ("the paper's method", "paper", (), None),
         ("+ channel mixture in stage 1", "stage1", STAGE1, "paper"),
@@ -272,13 +273,15 @@ def _beyond_rows() -> tuple[Row, ...]:
         ("best without DEN", "best-no-den", (*BEST, "den.enabled=false"), "best"),
         ("prototypes, transport", "prototypes", prototypes, "mixtures"),
         ("prototypes, distillation alone", "distillation", prototypes + alone, "mixtures"),
+        ("frontier: the recipe of BMIL and PoSeD", "frontier", VARIANTS["frontier"], "paper"),
     )
     rows = []
     for setting, short in SETTINGS.items():
         for name, slug, changes, against in ingredients:
             partners = (f"{short}-{against}",) if against else ()
             changed = (f"train.setting={setting}", *changes)
-            row = Row(f"{setting}: {name}", f"{short}-{slug}", changed, against=partners)
+            real = REAL_SIZE["frontier"] if slug == "frontier" else ()
+            row = Row(f"{setting}: {name}", f"{short}-{slug}", changed, real, against=partners)
             rows.append(row)
     return tuple(rows)
 

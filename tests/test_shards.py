@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stages.parts.network.domain_norm import split_domains
 from stages.parts.network.head import IdentityNetwork, build
+from stages.parts.run import graphs
 from stages.parts.run import shards as sharding
 from stages.parts.run.graphs import Function
 from stages.parts.run.shards import Shards
@@ -137,6 +138,40 @@ def test_a_gpu_runs_a_graph_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> N
     several = Shards(network, 2, ALONE)
     several.forward(forward, images(8).as_subclass(OnGpu), [8], 4)
     assert len(made) == 3
+
+
+def test_making_a_graph_leaves_the_running_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(module: nn.Module, arguments: tuple[Tensor], **_: object) -> None:
+        module(*arguments)  # as torch does to find out what happens
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
+    network, batch = Small(), images(8)
+    before = [value.clone() for value in network.buffers()]
+    seen = []
+
+    def forward(part: Tensor, visible: int | None) -> list[Tensor]:
+        seen.append((part.data_ptr(), visible))
+        return [network(part)]
+
+    passes = graphs.graphed(network, forward, batch, 3)
+    assert all(map(torch.equal, network.buffers(), before))
+    (rows,) = passes(batch)
+    assert torch.equal(rows, Small()(batch))
+    assert [visible for _, visible in seen] == [3, 3]
+    assert seen[0][0] != batch.data_ptr()  # the graph's own pictures are none of the caller's
+    assert not all(map(torch.equal, network.buffers(), before))
+
+
+def test_a_graph_without_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*_: object, **__: object) -> None:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
+    with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate 2 GiB"):
+        graphs.graphed(Small(), lambda part, _: [part], images(2), None)
 
 
 def test_a_shard_has_its_share_of_both_domains() -> None:

@@ -29,6 +29,9 @@ def graphed(
         function: waits for nothing, and takes the same way for all images.
         images: (b, 3, H, W) on the GPU, an example.
         visible: the second argument of `function`, the same in each call.
+
+    Raises:
+        torch.OutOfMemoryError: if the GPU has too little.
     """
     # An older graph that nobody holds any more must not be freed while this one is made.
     gc.collect()
@@ -37,9 +40,15 @@ def graphed(
     one_pass = _Pass(network, function, visible)
     # Gradients are asked for by `torch.autograd.grad`: nothing is accumulated as torch warns.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-    torch.cuda.make_graphed_callables(
-        one_pass, (images.clone(),), num_warmup_iters=WARM_UP, allow_unused_input=True
-    )
+    try:
+        torch.cuda.make_graphed_callables(
+            one_pass, (images.clone(),), num_warmup_iters=WARM_UP, allow_unused_input=True
+        )
+    except RuntimeError as error:
+        # what is raised when the recording ends hides why it could not go on
+        if isinstance(error.__context__, torch.OutOfMemoryError):
+            raise error.__context__ from None
+        raise
     for buffer, value in zip(buffers, before, strict=True):
         buffer.copy_(value)
     return one_pass
