@@ -286,10 +286,10 @@ def _beyond_rows() -> tuple[Row, ...]:
             real = REAL_SIZE["frontier"] if slug == "frontier" else ()
             row = Row(f"{setting}: {name}", f"{short}-{slug}", changed, real, against=partners)
             rows.append(row)
-    # What `best` could reach at most: nothing is assigned, so that of it the mixtures are left.
+    # True labels in place of assigned ones: of `best`, the mixtures are left.
     changed = ("train.setting=supervised", "otla.assignment=none", *mixtures)
-    against = tuple(f"{short}-best" for short in SETTINGS.values())
-    rows.append(Row("supervised: + both mixtures", "supervised", changed, against=against))
+    best = tuple(f"{short}-best" for short in SETTINGS.values())
+    rows.append(Row("supervised: + both mixtures", "supervised", changed, against=best))
     return tuple(rows)
 
 

@@ -20,9 +20,9 @@ def graphed(
 ) -> Callable[[Tensor], Sequence[Tensor]]:
     """Return `function` for images of this shape, its forward and backward pass as graphs.
 
-    To find out what to do, the passes run some times. No buffer of the network is changed by this.
-    A call overwrites the rows of the call before, and a backward pass the gradients of the one
-    before. All of a pass is kept in memory as long as the function is.
+    For this the passes run once and are then recorded; the network's buffers stay as they are. All
+    calls use the same memory: one may overwrite the rows and the gradients of those before. It is
+    kept as long as the function is, and longer if a gradient in it is held.
 
     Args:
         network: in training mode, on a GPU; what `function` has its weights from.
@@ -38,7 +38,8 @@ def graphed(
     buffers = list(network.buffers())
     before = [buffer.clone() for buffer in buffers]
     one_pass = _Pass(network, function, visible)
-    # Gradients are asked for by `torch.autograd.grad`: nothing is accumulated as torch warns.
+    # For the rest of the process. Torch warns that weights would accumulate gradients on another
+    # stream; but `torch.autograd.grad` returns them, and nothing is accumulated.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     try:
         torch.cuda.make_graphed_callables(

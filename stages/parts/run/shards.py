@@ -99,7 +99,10 @@ class Shards:
         return self._rows
 
     def backward(self) -> None:
-        """Compute the gradients of the network's weights from those of the rows."""
+        """Compute the gradients of the network's weights from those of the rows.
+
+        They are valid until the next `forward`.
+        """
         of_rows = [
             torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in self._rows
         ]
@@ -123,8 +126,9 @@ class Shards:
         ]
         sums = sum_gradients([total for _, total in used], self.world)
         for (weight, _), total in zip(used, sums, strict=True):
-            if total.stride() != weight.stride():
-                # in the memory layout of the weight, which the optimizer's kernel relies on
+            # A copy has the memory layout of the weight, which the optimizer's kernel relies on.
+            # And a part of the sums of several processes would keep all of them.
+            if self.world.size > 1 or total.stride() != weight.stride():
                 total = torch.empty_like(weight).copy_(total)
             weight.grad = total
         self._parts, self._rows = [], []
@@ -132,9 +136,11 @@ class Shards:
     def share_statistics(self) -> None:
         """Give all processes the running statistics, which follow the first process's shard."""
         from_first(dict(self.network.named_buffers()), self.world)
-        if self._graphs:  # what follows the epoch gets their memory; they refer to themselves
+        if self._graphs:  # what follows the epoch gets their memory, in which gradients lie too
+            for weight in self.parameters:
+                weight.grad = None
             self._graphs.clear()
-            gc.collect()
+            gc.collect()  # graphs are in cycles of references
 
     def _apply(self, function: Function, images: Tensor, visible: int | None) -> Sequence[Tensor]:
         """Return the rows of a shard's images (b, 3, H, W)."""
