@@ -22,12 +22,12 @@ from statistics import median
 import pandas as pd
 import torch
 
-from benchmarks.gpu import peak_memory
+from benchmarks.gpu import method_of, peak_memory
 from benchmarks.jaccard import memory
 from stages.parts.network.head import IdentityNetwork, build
 from stages.parts.run.device import open_device, uses_bfloat16
 from stages.train.__main__ import OBJECTIVES
-from stages.train.data import Method, training_set
+from stages.train.data import training_set
 from stages.train.loop import new_state
 from tests.builders import settings, store
 
@@ -81,8 +81,7 @@ def measure(objective: str, steps: int, threads: int) -> dict[str, float]:
         "prototypes.own_epochs": 0,
         "otla.infrared_from_epoch": 0,
     }
-    names = ("train", "den", "otla", "pal", "clusters", "prototypes")
-    method = Method(**{name: settings(name, changes) for name in names}, seed=0)
+    method = method_of(changes)
     chosen, network_settings = settings("device", changes), settings("network", changes)
     device = open_device(chosen)
     size = settings("images", changes)

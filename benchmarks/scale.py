@@ -24,7 +24,6 @@ store        a store of 32 x 16 pixels: opening it (with hashes), reading every 
 
 import argparse
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -38,7 +37,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu import PER_PERSON, Size, random_store
-from benchmarks.jaccard import people
+from benchmarks.jaccard import memory, people
 from benchmarks.transport import problem
 from stages.parts.assignment.transport import solve
 from stages.parts.clustering import neighbours
@@ -90,10 +89,7 @@ class Meter:
 
 def resident(field: str) -> float:
     """Return the GiB that this process holds (VmRSS) or held at most (VmHWM)."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    found = re.search(rf"{field}:\s+(\d+) kB", status)
-    assert found, f"/proc/self/status has no {field}"
-    return int(found[1]) * 1024 / GIB
+    return memory(field) / 1024
 
 
 def transport(images: int, meter: Meter) -> float:
